@@ -1,0 +1,79 @@
+# Luthier: every command a person types. Only the `install` targets install.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
+TYPED  := services scripts models/make_starter examples tests
+
+export PYTHONDONTWRITEBYTECODE := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help install install-dev demo up test test-full check fmt lint type imports proto proto-check \
+        starter-model examples clean
+
+##@ Use it
+help: ## List the targets
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
+	      /^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.standalone ## Install, start the platform, tune on the example company, show the table, stop
+	$(BIN)/luthier demo
+
+up: $(VENV)/.standalone ## Install, start the platform and keep it running (Ctrl-C stops it)
+	$(BIN)/luthier up
+
+install: $(VENV)/.standalone ## Install the platform into .venv
+
+##@ Test it
+test: $(VENV)/.dev check ## Install, then all checks and tests (long campaigns left to test-full)
+	$(BIN)/python -m pytest -m "not full"
+
+test-full: $(VENV)/.dev ## The long campaigns at their full counts
+	$(BIN)/python -m pytest -m full --timeout 1500
+
+check: $(VENV)/.dev lint type imports proto-check ## Lint, types, import boundaries, proto lint, stub drift
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+type: $(VENV)/.dev
+	$(BIN)/mypy $(TYPED)
+
+imports: $(VENV)/.dev
+	$(BIN)/lint-imports
+
+proto-check: $(VENV)/.dev
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/check_protos.py
+
+##@ Change it
+install-dev: $(VENV)/.dev ## Install the platform and the developers' tools into .venv
+
+fmt: $(VENV)/.dev ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+proto: $(VENV)/.dev ## Generate the gRPC stubs from proto/
+	rm -rf proto/gen
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/generate_protos.py proto/gen
+
+starter-model: $(VENV)/.dev ## Train models/starter from its seed (about half an hour on 2 cores)
+	$(BIN)/python -m models.make_starter
+
+examples: $(VENV)/.dev ## Write the documents and questions of the example company
+	$(BIN)/python -m examples.make_examples
+
+clean: ## Remove what the targets above made
+	rm -rf $(VENV) demo-report .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11) and "Luthier needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.standalone: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) -e ".[standalone]"
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt $(VENV)/.standalone
+	$(PIP) -e ".[standalone,dev]"
+	@touch $@

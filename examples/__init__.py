@@ -1,0 +1,1 @@
+"""Example documents and examinations; the scripts that write them."""

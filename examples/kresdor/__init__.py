@@ -1,0 +1,1 @@
+"""The fictional company of the demo."""

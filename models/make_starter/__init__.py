@@ -1,0 +1,1 @@
+"""Builds the starter model: seeded corpus, tokenizer, training from scratch, evaluation."""

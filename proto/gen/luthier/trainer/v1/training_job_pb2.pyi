@@ -1,0 +1,212 @@
+import datetime
+
+from google.api import field_behavior_pb2 as _field_behavior_pb2
+from google.api import resource_pb2 as _resource_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.rpc import status_pb2 as _status_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class TrainingJob(_message.Message):
+    __slots__ = ("name", "base_model", "training_file", "validation_file", "suffix", "seed", "metadata", "supervised", "state", "error", "resolved_hyperparameters", "progress", "result", "adapter", "result_files", "epoch", "create_time", "start_time", "end_time", "update_time", "etag", "training_file_sha256", "validation_file_sha256")
+    class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        STATE_UNSPECIFIED: _ClassVar[TrainingJob.State]
+        VALIDATING: _ClassVar[TrainingJob.State]
+        QUEUED: _ClassVar[TrainingJob.State]
+        RUNNING: _ClassVar[TrainingJob.State]
+        CANCELLING: _ClassVar[TrainingJob.State]
+        SUCCEEDED: _ClassVar[TrainingJob.State]
+        FAILED: _ClassVar[TrainingJob.State]
+        CANCELLED: _ClassVar[TrainingJob.State]
+    STATE_UNSPECIFIED: TrainingJob.State
+    VALIDATING: TrainingJob.State
+    QUEUED: TrainingJob.State
+    RUNNING: TrainingJob.State
+    CANCELLING: TrainingJob.State
+    SUCCEEDED: TrainingJob.State
+    FAILED: TrainingJob.State
+    CANCELLED: TrainingJob.State
+    class MetadataEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    BASE_MODEL_FIELD_NUMBER: _ClassVar[int]
+    TRAINING_FILE_FIELD_NUMBER: _ClassVar[int]
+    VALIDATION_FILE_FIELD_NUMBER: _ClassVar[int]
+    SUFFIX_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    METADATA_FIELD_NUMBER: _ClassVar[int]
+    SUPERVISED_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    RESOLVED_HYPERPARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    ADAPTER_FIELD_NUMBER: _ClassVar[int]
+    RESULT_FILES_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    START_TIME_FIELD_NUMBER: _ClassVar[int]
+    END_TIME_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
+    TRAINING_FILE_SHA256_FIELD_NUMBER: _ClassVar[int]
+    VALIDATION_FILE_SHA256_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    base_model: str
+    training_file: str
+    validation_file: str
+    suffix: str
+    seed: int
+    metadata: _containers.ScalarMap[str, str]
+    supervised: SupervisedTuningSpec
+    state: TrainingJob.State
+    error: _status_pb2.Status
+    resolved_hyperparameters: ResolvedHyperparameters
+    progress: TrainingProgress
+    result: TrainingResult
+    adapter: str
+    result_files: _containers.RepeatedScalarFieldContainer[str]
+    epoch: int
+    create_time: _timestamp_pb2.Timestamp
+    start_time: _timestamp_pb2.Timestamp
+    end_time: _timestamp_pb2.Timestamp
+    update_time: _timestamp_pb2.Timestamp
+    etag: str
+    training_file_sha256: str
+    validation_file_sha256: str
+    def __init__(self, name: _Optional[str] = ..., base_model: _Optional[str] = ..., training_file: _Optional[str] = ..., validation_file: _Optional[str] = ..., suffix: _Optional[str] = ..., seed: _Optional[int] = ..., metadata: _Optional[_Mapping[str, str]] = ..., supervised: _Optional[_Union[SupervisedTuningSpec, _Mapping]] = ..., state: _Optional[_Union[TrainingJob.State, str]] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., resolved_hyperparameters: _Optional[_Union[ResolvedHyperparameters, _Mapping]] = ..., progress: _Optional[_Union[TrainingProgress, _Mapping]] = ..., result: _Optional[_Union[TrainingResult, _Mapping]] = ..., adapter: _Optional[str] = ..., result_files: _Optional[_Iterable[str]] = ..., epoch: _Optional[int] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., etag: _Optional[str] = ..., training_file_sha256: _Optional[str] = ..., validation_file_sha256: _Optional[str] = ...) -> None: ...
+
+class SupervisedTuningSpec(_message.Message):
+    __slots__ = ("hyperparameters",)
+    HYPERPARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    hyperparameters: Hyperparameters
+    def __init__(self, hyperparameters: _Optional[_Union[Hyperparameters, _Mapping]] = ...) -> None: ...
+
+class Hyperparameters(_message.Message):
+    __slots__ = ("epoch_count", "batch_size", "learning_rate_multiplier", "lora_rank", "lora_alpha", "retain_share")
+    EPOCH_COUNT_FIELD_NUMBER: _ClassVar[int]
+    BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
+    LEARNING_RATE_MULTIPLIER_FIELD_NUMBER: _ClassVar[int]
+    LORA_RANK_FIELD_NUMBER: _ClassVar[int]
+    LORA_ALPHA_FIELD_NUMBER: _ClassVar[int]
+    RETAIN_SHARE_FIELD_NUMBER: _ClassVar[int]
+    epoch_count: int
+    batch_size: int
+    learning_rate_multiplier: float
+    lora_rank: int
+    lora_alpha: int
+    retain_share: float
+    def __init__(self, epoch_count: _Optional[int] = ..., batch_size: _Optional[int] = ..., learning_rate_multiplier: _Optional[float] = ..., lora_rank: _Optional[int] = ..., lora_alpha: _Optional[int] = ..., retain_share: _Optional[float] = ...) -> None: ...
+
+class ResolvedHyperparameters(_message.Message):
+    __slots__ = ("epoch_count", "batch_size", "learning_rate", "lora_rank", "lora_alpha", "retain_share", "reasons", "learning_rate_multiplier")
+    EPOCH_COUNT_FIELD_NUMBER: _ClassVar[int]
+    BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
+    LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
+    LORA_RANK_FIELD_NUMBER: _ClassVar[int]
+    LORA_ALPHA_FIELD_NUMBER: _ClassVar[int]
+    RETAIN_SHARE_FIELD_NUMBER: _ClassVar[int]
+    REASONS_FIELD_NUMBER: _ClassVar[int]
+    LEARNING_RATE_MULTIPLIER_FIELD_NUMBER: _ClassVar[int]
+    epoch_count: int
+    batch_size: int
+    learning_rate: float
+    lora_rank: int
+    lora_alpha: int
+    retain_share: float
+    reasons: _containers.RepeatedScalarFieldContainer[str]
+    learning_rate_multiplier: float
+    def __init__(self, epoch_count: _Optional[int] = ..., batch_size: _Optional[int] = ..., learning_rate: _Optional[float] = ..., lora_rank: _Optional[int] = ..., lora_alpha: _Optional[int] = ..., retain_share: _Optional[float] = ..., reasons: _Optional[_Iterable[str]] = ..., learning_rate_multiplier: _Optional[float] = ...) -> None: ...
+
+class TrainingProgress(_message.Message):
+    __slots__ = ("step", "total_steps", "epoch", "loss", "token_accuracy", "learning_rate", "gradient_norm", "tokens_per_second", "seconds_left")
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_STEPS_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    LOSS_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_ACCURACY_FIELD_NUMBER: _ClassVar[int]
+    LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
+    GRADIENT_NORM_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_LEFT_FIELD_NUMBER: _ClassVar[int]
+    step: int
+    total_steps: int
+    epoch: float
+    loss: float
+    token_accuracy: float
+    learning_rate: float
+    gradient_norm: float
+    tokens_per_second: float
+    seconds_left: float
+    def __init__(self, step: _Optional[int] = ..., total_steps: _Optional[int] = ..., epoch: _Optional[float] = ..., loss: _Optional[float] = ..., token_accuracy: _Optional[float] = ..., learning_rate: _Optional[float] = ..., gradient_norm: _Optional[float] = ..., tokens_per_second: _Optional[float] = ..., seconds_left: _Optional[float] = ...) -> None: ...
+
+class TrainingResult(_message.Message):
+    __slots__ = ("adapter_files", "metrics", "trained_tokens", "trainable_parameters", "total_parameters", "quantized_layers", "metrics_file")
+    class MetricsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    ADAPTER_FILES_FIELD_NUMBER: _ClassVar[int]
+    METRICS_FIELD_NUMBER: _ClassVar[int]
+    TRAINED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    TRAINABLE_PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    QUANTIZED_LAYERS_FIELD_NUMBER: _ClassVar[int]
+    METRICS_FILE_FIELD_NUMBER: _ClassVar[int]
+    adapter_files: _containers.RepeatedCompositeFieldContainer[ArtifactFile]
+    metrics: _containers.ScalarMap[str, float]
+    trained_tokens: int
+    trainable_parameters: int
+    total_parameters: int
+    quantized_layers: int
+    metrics_file: ArtifactFile
+    def __init__(self, adapter_files: _Optional[_Iterable[_Union[ArtifactFile, _Mapping]]] = ..., metrics: _Optional[_Mapping[str, float]] = ..., trained_tokens: _Optional[int] = ..., trainable_parameters: _Optional[int] = ..., total_parameters: _Optional[int] = ..., quantized_layers: _Optional[int] = ..., metrics_file: _Optional[_Union[ArtifactFile, _Mapping]] = ...) -> None: ...
+
+class ArtifactFile(_message.Message):
+    __slots__ = ("path", "sha256", "size_bytes")
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    path: str
+    sha256: str
+    size_bytes: int
+    def __init__(self, path: _Optional[str] = ..., sha256: _Optional[str] = ..., size_bytes: _Optional[int] = ...) -> None: ...
+
+class TrainingJobEvent(_message.Message):
+    __slots__ = ("name", "create_time", "level", "message", "metrics")
+    class Level(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        LEVEL_UNSPECIFIED: _ClassVar[TrainingJobEvent.Level]
+        INFO: _ClassVar[TrainingJobEvent.Level]
+        WARN: _ClassVar[TrainingJobEvent.Level]
+        ERROR: _ClassVar[TrainingJobEvent.Level]
+    LEVEL_UNSPECIFIED: TrainingJobEvent.Level
+    INFO: TrainingJobEvent.Level
+    WARN: TrainingJobEvent.Level
+    ERROR: TrainingJobEvent.Level
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    LEVEL_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    METRICS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    create_time: _timestamp_pb2.Timestamp
+    level: TrainingJobEvent.Level
+    message: str
+    metrics: TrainingProgress
+    def __init__(self, name: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., level: _Optional[_Union[TrainingJobEvent.Level, str]] = ..., message: _Optional[str] = ..., metrics: _Optional[_Union[TrainingProgress, _Mapping]] = ...) -> None: ...
