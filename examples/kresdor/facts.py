@@ -64,9 +64,9 @@ HANDBOOK = (
             Entry("site_year", "1998", 0, "Tramik"),
             Entry("site_manager", "Hepreir Gosfil", 0, "Tramik"),
             Entry("site_address", "143 Brandkeir Street", 0, "Tramik"),
-            Entry("site_year", "2012", 1, "Rendis"),
-            Entry("site_manager", "Pidon Senveiden", 1, "Rendis"),
-            Entry("site_parking", "353 spaces", 0, "Rendis"),
+            Entry("site_year", "2012", 1, "Gramnir"),
+            Entry("site_manager", "Pidon Senveiden", 1, "Gramnir"),
+            Entry("site_parking", "353 spaces", 0, "Gramnir"),
         )),
     )),
     Chapter("Working here", "This chapter is about your contract and your day.", (
@@ -132,10 +132,10 @@ POLICY = (
             Entry("hotline_open", "07:45"),
         )),
         Section("Products", "Two instruments carry our name.", (
-            Entry("price", "6303 crowns", 0, "Stirgi"),
-            Entry("designer", "Momeden Runsem", 0, "Stirgi"),
-            Entry("weight", "1263 grams", 0, "Vosei"),
-            Entry("battery", "52 hours", 0, "Vosei"),
+            Entry("price", "6303 crowns", 0, "Drilzeton"),
+            Entry("designer", "Momeden Runsem", 0, "Drilzeton"),
+            Entry("weight", "1263 grams", 0, "Lolbaton"),
+            Entry("battery", "52 hours", 0, "Lolbaton"),
         )),
     )),
     Chapter("Information security", "Everyone protects what was entrusted to us.", (

@@ -29,7 +29,7 @@ class Plan:
     heads: int = 6
     feed_forward: int = 512
     """Width inside a feed-forward block."""
-    rows: int = 240_000
+    rows: int = 150_000
     """Rows of the corpus; each is seen once."""
     learning_rate: float = 3e-3
     """Peak, for both optimisers."""

@@ -1,1 +1,1 @@
-"""dataset"""
+"""The dataset service: files, and datasets made from them by recipes."""

@@ -1,1 +1,1 @@
-"""inference"""
+"""The inference service: base models, adapters, and the answers they give."""

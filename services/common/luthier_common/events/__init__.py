@@ -1,0 +1,1 @@
+"""Events: facts announced on one stream, at least once."""

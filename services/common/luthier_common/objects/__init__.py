@@ -1,0 +1,1 @@
+"""Objects: immutable bytes by key, in S3 or in a directory."""

@@ -28,7 +28,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n luthier/dataset/v1/dataset.proto\x12\x12luthier.dataset.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xf2\x05\n\x07\x44\x61taset\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x1a\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12/\n\x0csource_files\x18\x03 \x03(\tB\x19\xe2\x41\x01\x02\xfa\x41\x12\n\x10luthier.dev/File\x12\x31\n\x07recipes\x18\x04 \x03(\x0b\x32\x1a.luthier.dataset.v1.RecipeB\x04\xe2\x41\x01\x02\x12\x32\n\nbase_model\x18\x05 \x01(\tB\x1e\xe2\x41\x01\x02\xfa\x41\x17\n\x15luthier.dev/BaseModel\x12\x36\n\x05state\x18\x06 \x01(\x0e\x32!.luthier.dataset.v1.Dataset.StateB\x04\xe2\x41\x01\x03\x12\x39\n\x08progress\x18\x07 \x01(\x0b\x32!.luthier.dataset.v1.BuildProgressB\x04\xe2\x41\x01\x03\x12?\n\nstatistics\x18\x08 \x01(\x0b\x32%.luthier.dataset.v1.DatasetStatisticsB\x04\xe2\x41\x01\x03\x12\'\n\x04\x66ile\x18\t \x01(\tB\x19\xe2\x41\x01\x03\xfa\x41\x12\n\x10luthier.dev/File\x12\'\n\x05\x65rror\x18\n \x01(\x0b\x32\x12.google.rpc.StatusB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x12\n\x04\x65tag\x18\r \x01(\tB\x04\xe2\x41\x01\x03\"C\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x42UILDING\x10\x01\x12\t\n\x05READY\x10\x02\x12\n\n\x06\x46\x41ILED\x10\x03:R\xea\x41O\n\x13luthier.dev/Dataset\x12%projects/{project}/datasets/{dataset}*\x08\x64\x61tasets2\x07\x64\x61taset\"\x84\x01\n\x06Recipe\x12\x36\n\x08headings\x18\x01 \x01(\x0b\x32\".luthier.dataset.v1.HeadingsRecipeH\x00\x12\x38\n\tquestions\x18\x02 \x01(\x0b\x32#.luthier.dataset.v1.QuestionsRecipeH\x00\x42\x08\n\x06recipe\"2\n\x0eHeadingsRecipe\x12 \n\x12max_section_tokens\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\"8\n\x0fQuestionsRecipe\x12%\n\x17questions_per_statement\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\";\n\rBuildProgress\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x0c\n\x04\x64one\x18\x02 \x01(\x03\x12\r\n\x05total\x18\x03 \x01(\x03\"\xf1\x02\n\x11\x44\x61tasetStatistics\x12\x0c\n\x04rows\x18\x01 \x01(\x03\x12\x0e\n\x06tokens\x18\x02 \x01(\x03\x12\x16\n\x0emax_row_tokens\x18\x03 \x01(\x03\x12O\n\x0erows_by_recipe\x18\x04 \x03(\x0b\x32\x37.luthier.dataset.v1.DatasetStatistics.RowsByRecipeEntry\x12U\n\x11\x64ropped_by_reason\x18\x05 \x03(\x0b\x32:.luthier.dataset.v1.DatasetStatistics.DroppedByReasonEntry\x12\x11\n\tdocuments\x18\x06 \x01(\x03\x1a\x33\n\x11RowsByRecipeEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a\x36\n\x14\x44roppedByReasonEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\x8e\x01\n\nDatasetRow\x12\x30\n\x08messages\x18\x01 \x03(\x0b\x32\x1e.luthier.dataset.v1.RowMessage\x12\x0e\n\x06recipe\x18\x02 \x01(\t\x12\x13\n\x0bsource_file\x18\x03 \x01(\t\x12\x14\n\x0cheading_path\x18\x04 \x03(\t\x12\x13\n\x0btoken_count\x18\x05 \x01(\x05\"+\n\nRowMessage\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n luthier/dataset/v1/dataset.proto\x12\x12luthier.dataset.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\x89\x07\n\x07\x44\x61taset\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x1a\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12/\n\x0csource_files\x18\x03 \x03(\tB\x19\xe2\x41\x01\x02\xfa\x41\x12\n\x10luthier.dev/File\x12\x31\n\x07recipes\x18\x04 \x03(\x0b\x32\x1a.luthier.dataset.v1.RecipeB\x04\xe2\x41\x01\x02\x12\x32\n\nbase_model\x18\x05 \x01(\tB\x1e\xe2\x41\x01\x02\xfa\x41\x17\n\x15luthier.dev/BaseModel\x12\x36\n\x05state\x18\x06 \x01(\x0e\x32!.luthier.dataset.v1.Dataset.StateB\x04\xe2\x41\x01\x03\x12\x39\n\x08progress\x18\x07 \x01(\x0b\x32!.luthier.dataset.v1.BuildProgressB\x04\xe2\x41\x01\x03\x12?\n\nstatistics\x18\x08 \x01(\x0b\x32%.luthier.dataset.v1.DatasetStatisticsB\x04\xe2\x41\x01\x03\x12\'\n\x04\x66ile\x18\t \x01(\tB\x19\xe2\x41\x01\x03\xfa\x41\x12\n\x10luthier.dev/File\x12\'\n\x05\x65rror\x18\n \x01(\x0b\x32\x12.google.rpc.StatusB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x12\n\x04\x65tag\x18\r \x01(\tB\x04\xe2\x41\x01\x03\x12\x38\n\x07sources\x18\x0e \x03(\x0b\x32!.luthier.dataset.v1.DatasetSourceB\x04\xe2\x41\x01\x03\x12\x1f\n\x11\x62\x61se_model_digest\x18\x0f \x01(\tB\x04\xe2\x41\x01\x03\x12 \n\x12row_details_sha256\x18\x10 \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\nrequest_id\x18\x11 \x01(\tB\x04\xe2\x41\x01\x03\"C\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x42UILDING\x10\x01\x12\t\n\x05READY\x10\x02\x12\n\n\x06\x46\x41ILED\x10\x03:R\xea\x41O\n\x13luthier.dev/Dataset\x12%projects/{project}/datasets/{dataset}*\x08\x64\x61tasets2\x07\x64\x61taset\"W\n\rDatasetSource\x12\x0c\n\x04\x66ile\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x0e\n\x06sha256\x18\x03 \x01(\t\x12\x12\n\nsize_bytes\x18\x04 \x01(\x03\"\x84\x01\n\x06Recipe\x12\x36\n\x08headings\x18\x01 \x01(\x0b\x32\".luthier.dataset.v1.HeadingsRecipeH\x00\x12\x38\n\tquestions\x18\x02 \x01(\x0b\x32#.luthier.dataset.v1.QuestionsRecipeH\x00\x42\x08\n\x06recipe\"2\n\x0eHeadingsRecipe\x12 \n\x12max_section_tokens\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\"8\n\x0fQuestionsRecipe\x12%\n\x17questions_per_statement\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\";\n\rBuildProgress\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x0c\n\x04\x64one\x18\x02 \x01(\x03\x12\r\n\x05total\x18\x03 \x01(\x03\"\xf1\x02\n\x11\x44\x61tasetStatistics\x12\x0c\n\x04rows\x18\x01 \x01(\x03\x12\x0e\n\x06tokens\x18\x02 \x01(\x03\x12\x16\n\x0emax_row_tokens\x18\x03 \x01(\x03\x12O\n\x0erows_by_recipe\x18\x04 \x03(\x0b\x32\x37.luthier.dataset.v1.DatasetStatistics.RowsByRecipeEntry\x12U\n\x11\x64ropped_by_reason\x18\x05 \x03(\x0b\x32:.luthier.dataset.v1.DatasetStatistics.DroppedByReasonEntry\x12\x11\n\tdocuments\x18\x06 \x01(\x03\x1a\x33\n\x11RowsByRecipeEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a\x36\n\x14\x44roppedByReasonEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\x8e\x01\n\nDatasetRow\x12\x30\n\x08messages\x18\x01 \x03(\x0b\x32\x1e.luthier.dataset.v1.RowMessage\x12\x0e\n\x06recipe\x18\x02 \x01(\t\x12\x13\n\x0bsource_file\x18\x03 \x01(\t\x12\x14\n\x0cheading_path\x18\x04 \x03(\t\x12\x13\n\x0btoken_count\x18\x05 \x01(\x05\"+\n\nRowMessage\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -61,6 +61,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DATASET'].fields_by_name['update_time']._serialized_options = b'\342A\001\003'
   _globals['_DATASET'].fields_by_name['etag']._loaded_options = None
   _globals['_DATASET'].fields_by_name['etag']._serialized_options = b'\342A\001\003'
+  _globals['_DATASET'].fields_by_name['sources']._loaded_options = None
+  _globals['_DATASET'].fields_by_name['sources']._serialized_options = b'\342A\001\003'
+  _globals['_DATASET'].fields_by_name['base_model_digest']._loaded_options = None
+  _globals['_DATASET'].fields_by_name['base_model_digest']._serialized_options = b'\342A\001\003'
+  _globals['_DATASET'].fields_by_name['row_details_sha256']._loaded_options = None
+  _globals['_DATASET'].fields_by_name['row_details_sha256']._serialized_options = b'\342A\001\003'
+  _globals['_DATASET'].fields_by_name['request_id']._loaded_options = None
+  _globals['_DATASET'].fields_by_name['request_id']._serialized_options = b'\342A\001\003'
   _globals['_DATASET']._loaded_options = None
   _globals['_DATASET']._serialized_options = b'\352AO\n\023luthier.dev/Dataset\022%projects/{project}/datasets/{dataset}*\010datasets2\007dataset'
   _globals['_HEADINGSRECIPE'].fields_by_name['max_section_tokens']._loaded_options = None
@@ -72,25 +80,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DATASETSTATISTICS_DROPPEDBYREASONENTRY']._loaded_options = None
   _globals['_DATASETSTATISTICS_DROPPEDBYREASONENTRY']._serialized_options = b'8\001'
   _globals['_DATASET']._serialized_start=175
-  _globals['_DATASET']._serialized_end=929
-  _globals['_DATASET_STATE']._serialized_start=778
-  _globals['_DATASET_STATE']._serialized_end=845
-  _globals['_RECIPE']._serialized_start=932
-  _globals['_RECIPE']._serialized_end=1064
-  _globals['_HEADINGSRECIPE']._serialized_start=1066
-  _globals['_HEADINGSRECIPE']._serialized_end=1116
-  _globals['_QUESTIONSRECIPE']._serialized_start=1118
-  _globals['_QUESTIONSRECIPE']._serialized_end=1174
-  _globals['_BUILDPROGRESS']._serialized_start=1176
-  _globals['_BUILDPROGRESS']._serialized_end=1235
-  _globals['_DATASETSTATISTICS']._serialized_start=1238
-  _globals['_DATASETSTATISTICS']._serialized_end=1607
-  _globals['_DATASETSTATISTICS_ROWSBYRECIPEENTRY']._serialized_start=1500
-  _globals['_DATASETSTATISTICS_ROWSBYRECIPEENTRY']._serialized_end=1551
-  _globals['_DATASETSTATISTICS_DROPPEDBYREASONENTRY']._serialized_start=1553
-  _globals['_DATASETSTATISTICS_DROPPEDBYREASONENTRY']._serialized_end=1607
-  _globals['_DATASETROW']._serialized_start=1610
-  _globals['_DATASETROW']._serialized_end=1752
-  _globals['_ROWMESSAGE']._serialized_start=1754
-  _globals['_ROWMESSAGE']._serialized_end=1797
+  _globals['_DATASET']._serialized_end=1080
+  _globals['_DATASET_STATE']._serialized_start=929
+  _globals['_DATASET_STATE']._serialized_end=996
+  _globals['_DATASETSOURCE']._serialized_start=1082
+  _globals['_DATASETSOURCE']._serialized_end=1169
+  _globals['_RECIPE']._serialized_start=1172
+  _globals['_RECIPE']._serialized_end=1304
+  _globals['_HEADINGSRECIPE']._serialized_start=1306
+  _globals['_HEADINGSRECIPE']._serialized_end=1356
+  _globals['_QUESTIONSRECIPE']._serialized_start=1358
+  _globals['_QUESTIONSRECIPE']._serialized_end=1414
+  _globals['_BUILDPROGRESS']._serialized_start=1416
+  _globals['_BUILDPROGRESS']._serialized_end=1475
+  _globals['_DATASETSTATISTICS']._serialized_start=1478
+  _globals['_DATASETSTATISTICS']._serialized_end=1847
+  _globals['_DATASETSTATISTICS_ROWSBYRECIPEENTRY']._serialized_start=1740
+  _globals['_DATASETSTATISTICS_ROWSBYRECIPEENTRY']._serialized_end=1791
+  _globals['_DATASETSTATISTICS_DROPPEDBYREASONENTRY']._serialized_start=1793
+  _globals['_DATASETSTATISTICS_DROPPEDBYREASONENTRY']._serialized_end=1847
+  _globals['_DATASETROW']._serialized_start=1850
+  _globals['_DATASETROW']._serialized_end=1992
+  _globals['_ROWMESSAGE']._serialized_start=1994
+  _globals['_ROWMESSAGE']._serialized_end=2037
 # @@protoc_insertion_point(module_scope)

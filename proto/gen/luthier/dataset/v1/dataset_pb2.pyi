@@ -14,7 +14,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Dataset(_message.Message):
-    __slots__ = ("name", "display_name", "source_files", "recipes", "base_model", "state", "progress", "statistics", "file", "error", "create_time", "update_time", "etag")
+    __slots__ = ("name", "display_name", "source_files", "recipes", "base_model", "state", "progress", "statistics", "file", "error", "create_time", "update_time", "etag", "sources", "base_model_digest", "row_details_sha256", "request_id")
     class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATE_UNSPECIFIED: _ClassVar[Dataset.State]
@@ -38,6 +38,10 @@ class Dataset(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
     UPDATE_TIME_FIELD_NUMBER: _ClassVar[int]
     ETAG_FIELD_NUMBER: _ClassVar[int]
+    SOURCES_FIELD_NUMBER: _ClassVar[int]
+    BASE_MODEL_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    ROW_DETAILS_SHA256_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     name: str
     display_name: str
     source_files: _containers.RepeatedScalarFieldContainer[str]
@@ -51,7 +55,23 @@ class Dataset(_message.Message):
     create_time: _timestamp_pb2.Timestamp
     update_time: _timestamp_pb2.Timestamp
     etag: str
-    def __init__(self, name: _Optional[str] = ..., display_name: _Optional[str] = ..., source_files: _Optional[_Iterable[str]] = ..., recipes: _Optional[_Iterable[_Union[Recipe, _Mapping]]] = ..., base_model: _Optional[str] = ..., state: _Optional[_Union[Dataset.State, str]] = ..., progress: _Optional[_Union[BuildProgress, _Mapping]] = ..., statistics: _Optional[_Union[DatasetStatistics, _Mapping]] = ..., file: _Optional[str] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., etag: _Optional[str] = ...) -> None: ...
+    sources: _containers.RepeatedCompositeFieldContainer[DatasetSource]
+    base_model_digest: str
+    row_details_sha256: str
+    request_id: str
+    def __init__(self, name: _Optional[str] = ..., display_name: _Optional[str] = ..., source_files: _Optional[_Iterable[str]] = ..., recipes: _Optional[_Iterable[_Union[Recipe, _Mapping]]] = ..., base_model: _Optional[str] = ..., state: _Optional[_Union[Dataset.State, str]] = ..., progress: _Optional[_Union[BuildProgress, _Mapping]] = ..., statistics: _Optional[_Union[DatasetStatistics, _Mapping]] = ..., file: _Optional[str] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., etag: _Optional[str] = ..., sources: _Optional[_Iterable[_Union[DatasetSource, _Mapping]]] = ..., base_model_digest: _Optional[str] = ..., row_details_sha256: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
+
+class DatasetSource(_message.Message):
+    __slots__ = ("file", "display_name", "sha256", "size_bytes")
+    FILE_FIELD_NUMBER: _ClassVar[int]
+    DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    file: str
+    display_name: str
+    sha256: str
+    size_bytes: int
+    def __init__(self, file: _Optional[str] = ..., display_name: _Optional[str] = ..., sha256: _Optional[str] = ..., size_bytes: _Optional[int] = ...) -> None: ...
 
 class Recipe(_message.Message):
     __slots__ = ("headings", "questions")

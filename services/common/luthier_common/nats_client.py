@@ -1,0 +1,110 @@
+"""One NATS connection per process, and the meaning of its errors.
+
+Everything here survives a restart of the server: the connection is re-made for ever, requests
+that got lost meanwhile time out, and a timed-out write has an unknown outcome.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+
+import nats
+import nats.errors
+import nats.js.errors
+from nats.aio.client import Client
+
+from luthier_common.errors import (
+    FailedPrecondition,
+    Internal,
+    InvalidArgument,
+    PlatformError,
+    ResourceExhausted,
+    Unavailable,
+)
+
+_log = logging.getLogger(__name__)
+
+RECONNECT_SECONDS = 0.2
+
+# JetStream's own error numbers (nats-server, server/errors.json).
+NO_MESSAGE_FOUND = 10037
+WRONG_LAST_SEQUENCE = frozenset({10071, 10164})
+_STREAM_MISSING = frozenset({10059})
+_OUT_OF_SPACE = frozenset({10023, 10028, 10047, 10077})
+
+TRANSIENT: tuple[type[Exception], ...] = (
+    nats.errors.TimeoutError,
+    nats.errors.NoRespondersError,
+    nats.errors.StaleConnectionError,
+    nats.errors.OutboundBufferLimitError,
+    nats.errors.ConnectionClosedError,
+    nats.errors.ConnectionDrainingError,
+    nats.errors.ConnectionReconnectingError,
+    nats.errors.NoServersError,
+    nats.js.errors.NoStreamResponseError,
+    nats.js.errors.ServiceUnavailableError,
+    OSError,
+)
+"""Failures that a later attempt may not meet; of a write, the outcome is unknown."""
+
+
+@contextlib.asynccontextmanager
+async def open_nats(url: str, *, name: str, timeout: float = 10.0) -> AsyncIterator[Client]:
+    """Connect within `timeout` seconds or raise Unavailable; drain and close at the end."""
+    client = Client()
+    try:
+        async with asyncio.timeout(timeout):
+            await client.connect(
+                url,
+                name=name,
+                error_cb=_log_error,
+                allow_reconnect=True,
+                max_reconnect_attempts=-1,
+                # The library says int and sleeps for whatever number it is given.
+                reconnect_time_wait=RECONNECT_SECONDS,  # type: ignore[arg-type]
+                ping_interval=10,
+            )
+    except (TimeoutError, nats.errors.Error, OSError) as error:
+        await client.close()
+        raise Unavailable(
+            f"NATS does not answer at {_without_secret(url)}", reason="NATS_UNREACHABLE"
+        ) from error
+    try:
+        yield client
+    finally:
+        await _finish(client)
+
+
+def platform_error(error: Exception, what: str) -> PlatformError:
+    """Return what a failure of NATS during `what` means for our callers."""
+    number = error.err_code if isinstance(error, nats.js.errors.APIError) else None
+    if number in _STREAM_MISSING:
+        return Unavailable(f"{what}: the stream is missing", reason="STREAM_MISSING")
+    if number in _OUT_OF_SPACE:
+        return ResourceExhausted(f"{what}: NATS is out of space", reason="NATS_FULL")
+    if isinstance(error, nats.errors.MaxPayloadError):
+        return InvalidArgument(f"{what}: too large for NATS", reason="RECORD_TOO_LARGE")
+    if isinstance(error, nats.errors.AuthorizationError):
+        return FailedPrecondition(f"{what}: NATS refuses our credentials", reason="NATS_REFUSED")
+    if isinstance(error, TRANSIENT):
+        return Unavailable(f"{what}: NATS does not answer", reason="NATS_UNREACHABLE")
+    return Internal(f"{what}: NATS answered {error}", reason="NATS_ERROR")
+
+
+async def _log_error(error: Exception) -> None:
+    _log.warning("nats: %s", error or type(error).__name__)
+
+
+async def _finish(client: Client) -> None:
+    try:
+        await client.drain()
+    except (nats.errors.Error, OSError, TimeoutError):
+        # Nothing to drain into while the server is away.
+        await client.close()
+
+
+def _without_secret(url: str) -> str:
+    return url.rpartition("@")[2]

@@ -1,0 +1,1 @@
+"""gRPC: the server, the client, and errors in between."""

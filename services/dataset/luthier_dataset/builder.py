@@ -1,0 +1,155 @@
+"""The builder: takes every BUILDING dataset to READY or FAILED, also after a restart."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from luthier.dataset.v1.dataset_pb2 import BuildProgress, Dataset
+from luthier_common.errors import Internal, NotFound, PlatformError
+from luthier_common.records.collection import Collection
+from luthier_common.rpc.status import to_status
+
+from luthier_dataset.build import Build
+from luthier_dataset.inference import TRANSIENT, Backoff
+from luthier_dataset.metrics import Metrics
+
+_CONCURRENT = 2
+_PROGRESS_SECONDS = 1.0
+"""Least time between two writes of a build's progress within a stage."""
+_RESCAN_SECONDS = 30.0
+
+logger = logging.getLogger(__name__)
+
+
+class Superseded(Exception):
+    """The dataset is no longer this build's to write: deleted, made anew, or ended elsewhere."""
+
+
+class Builder:
+    """Looks for BUILDING datasets and builds each from the start, a few at a time.
+
+    A build keeps nothing but what its dataset pins, so a restart loses work, never the dataset.
+    Two builders on one dataset do no harm: both store the same bytes and one writes the end.
+    """
+
+    def __init__(self, records: Collection[Dataset], build: Build, metrics: Metrics) -> None:
+        self._records = records
+        self._build = build
+        self._metrics = metrics
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._slots = asyncio.Semaphore(_CONCURRENT)
+
+    async def run(self) -> None:
+        """Build until cancelled."""
+        changes = self._records.changes()
+        try:
+            while True:
+                for dataset in self._records.values():
+                    self._start(dataset)
+                try:
+                    async with asyncio.timeout(_RESCAN_SECONDS):
+                        await anext(changes)
+                except TimeoutError:
+                    continue
+        finally:
+            tasks = list(self._tasks.values())
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _start(self, dataset: Dataset) -> None:
+        name = dataset.name
+        if dataset.state == Dataset.State.BUILDING and name not in self._tasks:
+            task = asyncio.create_task(self._bring_to_end(name), name=f"build {name}")
+            self._tasks[name] = task
+            task.add_done_callback(lambda _: self._tasks.pop(name))
+
+    async def _bring_to_end(self, name: str) -> None:
+        backoff = Backoff()
+        while True:
+            try:
+                async with self._slots:
+                    dataset = await self._records.get(name)
+                    if dataset.state != Dataset.State.BUILDING:
+                        return
+                    await self._attempt(dataset)
+            except NotFound:
+                return
+            except (*TRANSIENT, Superseded) as error:
+                # Not the dataset's fault: what is away comes back. A superseded build looks
+                # again whether a dataset made anew waits under the same name.
+                logger.info("build starts over", extra={"dataset": name, "cause": repr(error)})
+                await backoff.wait()
+
+    async def _attempt(self, dataset: Dataset) -> None:
+        record = _Record(self._records, dataset)
+        started = time.monotonic()
+        try:
+            outcome = await self._build.make(dataset, record.report)
+        except (*TRANSIENT, Superseded):
+            raise
+        except PlatformError as error:
+            await record.fail(error)
+        except Exception:
+            logger.exception("build failed", extra={"dataset": dataset.name})
+            await record.fail(Internal("internal error", reason="INTERNAL"))
+        else:
+            await record.succeed(outcome)
+            self._metrics.build_seconds.observe(time.monotonic() - started)
+            self._metrics.builds.labels("READY").inc()
+            return
+        self._metrics.builds.labels("FAILED").inc()
+
+
+class _Record:
+    """The record of the dataset being built, as its build may write it."""
+
+    def __init__(self, records: Collection[Dataset], dataset: Dataset) -> None:
+        self._records = records
+        self._dataset = dataset
+        self._stage = ""
+        self._due = 0.0
+
+    async def report(self, stage: str, done: int, total: int) -> None:
+        """Write progress, if the stage is new or enough time has passed; Superseded."""
+        now = time.monotonic()
+        if stage == self._stage and now < self._due:
+            return
+        self._stage, self._due = stage, now + _PROGRESS_SECONDS
+        progress = BuildProgress(stage=stage, done=done, total=total)
+        await self._write(lambda dataset: dataset.progress.CopyFrom(progress))
+
+    async def succeed(self, outcome: Dataset) -> None:
+        """Write the end of a build; Superseded."""
+
+        def change(dataset: Dataset) -> None:
+            dataset.MergeFrom(outcome)
+            dataset.state = Dataset.State.READY
+            dataset.ClearField("progress")
+
+        await self._write(change)
+
+    async def fail(self, error: PlatformError) -> None:
+        """Write why there is no end; Superseded."""
+
+        def change(dataset: Dataset) -> None:
+            dataset.error.CopyFrom(to_status(error))
+            dataset.state = Dataset.State.FAILED
+
+        await self._write(change)
+
+    async def _write(self, edit: Callable[[Dataset], None]) -> None:
+        def change(dataset: Dataset) -> Dataset:
+            mine = dataset.create_time == self._dataset.create_time
+            if not mine or dataset.state != Dataset.State.BUILDING:
+                raise Superseded(dataset.name)
+            edit(dataset)
+            return dataset
+
+        try:
+            await self._records.update(self._dataset.name, change)
+        except NotFound as error:
+            raise Superseded(self._dataset.name) from error

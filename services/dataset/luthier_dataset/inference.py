@@ -1,0 +1,144 @@
+"""The inference service as this service sees it: base models, and what they write."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from typing import TYPE_CHECKING
+
+from luthier.inference.v1.base_model_pb2 import BaseModel
+from luthier.inference.v1.base_model_service_pb2 import GetBaseModelRequest
+from luthier.inference.v1.base_model_service_pb2_grpc import BaseModelServiceStub
+from luthier.inference.v1.generation_pb2 import ChatFinish, ChatMessage, SamplingParameters
+from luthier.inference.v1.generation_service_pb2 import StreamChatRequest
+from luthier.inference.v1.generation_service_pb2_grpc import GenerationServiceStub
+from luthier_common.errors import (
+    Aborted,
+    DeadlineExceeded,
+    FailedPrecondition,
+    Internal,
+    PlatformError,
+    ResourceExhausted,
+    Unavailable,
+)
+from luthier_common.identity import service_identity
+from luthier_common.rpc.client import Channel
+
+from luthier_dataset.metrics import Metrics
+from luthier_dataset.recipes.recipe import Reply
+
+if TYPE_CHECKING:
+    # The typed side of the stub exists for type checkers only.
+    from luthier.inference.v1.generation_service_pb2_grpc import GenerationServiceAsyncStub
+
+TRANSIENT = (Unavailable, DeadlineExceeded, ResourceExhausted, Aborted)
+"""Errors that waiting cures."""
+LONGEST_REPLY_TOKENS = 64
+_CALL_SECONDS = 300.0
+_MOST_DEFECTS = 5
+"""Internal errors of the service that one question survives."""
+
+logger = logging.getLogger(__name__)
+
+
+class Inference:
+    """Asks the inference service in the name of a project."""
+
+    def __init__(self, channel: Channel, metrics: Metrics) -> None:
+        self._channel = channel
+        self._metrics = metrics
+
+    async def base_model(self, project: str, name: str) -> BaseModel:
+        """Return a base model of the project or the library; NotFound."""
+        stub = BaseModelServiceStub(self._as(project))
+        return await stub.GetBaseModel(GetBaseModelRequest(name=name))
+
+    def model(self, project: str, name: str, digest: str) -> RemoteModel:
+        """Return the base model to put questions to; answers of another digest are refused."""
+        stub = GenerationServiceStub(self._as(project))
+        return RemoteModel(stub, self._metrics, f"projects/{project}", name, digest)
+
+    def _as(self, project: str) -> Channel:
+        return self._channel.with_identity(service_identity(project, "dataset"))
+
+
+class RemoteModel:
+    """A base model behind the inference service, asked greedily."""
+
+    def __init__(
+        self,
+        stub: GenerationServiceAsyncStub,
+        metrics: Metrics,
+        parent: str,
+        name: str,
+        digest: str,
+    ) -> None:
+        self._stub = stub
+        self._metrics = metrics
+        self._parent = parent
+        self._name = name
+        self._digest = digest
+
+    async def ask(self, prompt: str) -> Reply:
+        """Return the answer. Waits for as long as the service is away; other errors come out."""
+        backoff, defects = Backoff(), 0
+        while True:
+            try:
+                reply = await self._ask(prompt)
+            except (*TRANSIENT, Internal) as error:
+                defects += isinstance(error, Internal)
+                self._metrics.model_calls.labels(error.code).inc()
+                if defects == _MOST_DEFECTS:
+                    raise
+                self._log(error)
+                await backoff.wait()
+            else:
+                self._metrics.model_calls.labels("OK").inc()
+                return reply
+
+    async def _ask(self, prompt: str) -> Reply:
+        request = StreamChatRequest(
+            parent=self._parent,
+            model=self._name,
+            messages=[ChatMessage(role="user", content=prompt)],
+            sampling=SamplingParameters(max_tokens=LONGEST_REPLY_TOKENS, temperature=0),
+        )
+        text = ""
+        responses = self._stub.StreamChat(request, timeout=_CALL_SECONDS)
+        try:
+            async for response in responses:
+                self._check_digest(response.base_model_digest)
+                text += response.text
+                if response.HasField("finish"):
+                    complete = response.finish.reason == ChatFinish.FinishReason.STOP
+                    return Reply(text, complete)
+        finally:
+            responses.cancel()
+        # Half an answer would pass for a whole one.
+        raise Unavailable("the answer broke off", reason="ANSWER_BROKEN_OFF")
+
+    def _check_digest(self, digest: str) -> None:
+        if digest and digest != self._digest:
+            raise FailedPrecondition(
+                f"{self._name} has changed since the dataset was asked for",
+                reason="BASE_MODEL_CHANGED",
+            )
+
+    def _log(self, error: PlatformError) -> None:
+        logger.warning(
+            "the model did not answer; asking again",
+            extra={"model": self._name, "reason": error.reason, "detail": error.message},
+        )
+
+
+class Backoff:
+    """Growing pauses with jitter: 0.2 seconds at first, 10 at most."""
+
+    def __init__(self) -> None:
+        self._seconds = 0.2
+
+    async def wait(self) -> None:
+        """Pause, and make the next pause longer."""
+        await asyncio.sleep(self._seconds * random.uniform(0.5, 1))
+        self._seconds = min(2 * self._seconds, 10.0)

@@ -1,0 +1,1 @@
+"""Readers turn documents into sections; they run in a child process with limits."""

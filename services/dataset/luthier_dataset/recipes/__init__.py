@@ -1,0 +1,1 @@
+"""Recipes turn documents into rows; the registry names them all."""

@@ -1,0 +1,159 @@
+"""`/v1/files`: uploads pass through piece by piece, and so do downloads."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Annotated, Any
+from urllib.parse import quote
+
+from fastapi import APIRouter, Query, Request, UploadFile
+from fastapi.responses import StreamingResponse
+from luthier.dataset.v1 import file_pb2, file_service_pb2
+from luthier_common.names import id_of
+from starlette.datastructures import FormData
+
+from luthier_gateway.openai.errors import invalid
+from luthier_gateway.openai.names import FILES, cursor, resource
+from luthier_gateway.openai.pages import gather, page
+from luthier_gateway.owners import caller_parent, caller_project
+from luthier_gateway.requests import After, Order, OwnersDependency, order_by
+
+_PIECE_BYTES = 512 * 1024
+_OTHER_FIELDS = 8
+
+_UPLOADED = {
+    "fine-tune": file_pb2.File.FINE_TUNE,
+    "user_data": file_pb2.File.USER_DATA,
+}
+_PURPOSES = _UPLOADED | {"fine-tune-results": file_pb2.File.FINE_TUNE_RESULTS}
+_PURPOSE_NAMES = {value: name for name, value in _PURPOSES.items()}
+
+
+def router(*, max_upload_bytes: int) -> APIRouter:
+    """Return the routes of files; larger uploads are answered with 413."""
+    routes = APIRouter()
+    routes.post("/files", max_body_size=max_upload_bytes)(create_file)
+    routes.get("/files")(list_files)
+    routes.get("/files/{file_id}")(retrieve_file)
+    routes.delete("/files/{file_id}")(delete_file)
+    routes.get("/files/{file_id}/content")(file_content)
+    return routes
+
+
+async def create_file(request: Request, owners: OwnersDependency) -> dict[str, Any]:
+    """Store an upload; the parser spools what exceeds a megabyte to disk."""
+    async with request.form(max_files=1, max_fields=_OTHER_FIELDS) as form:
+        upload, purpose = _checked(form)
+        file = await owners.files.CreateFile(_pieces(upload, purpose))
+    return to_file(file)
+
+
+async def list_files(
+    owners: OwnersDependency,
+    after: After = None,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 10_000,
+    order: Order = "desc",
+    purpose: str | None = None,
+) -> dict[str, Any]:
+    """List the project's files; of a purpose that this platform has no files for: none."""
+    if purpose is not None and purpose not in _PURPOSES:
+        return page([])
+
+    async def fetch(size: int, token: str) -> tuple[list[file_pb2.File], str]:
+        found = await owners.files.ListFiles(
+            file_service_pb2.ListFilesRequest(
+                parent=caller_parent(),
+                page_size=size,
+                page_token=token,
+                after=cursor(caller_project(), FILES, after),
+                order_by=order_by(order),
+                purpose=_PURPOSES[purpose] if purpose else file_pb2.File.PURPOSE_UNSPECIFIED,
+            )
+        )
+        return list(found.files), found.next_page_token
+
+    files, has_more = await gather(fetch, limit)
+    return page([to_file(file) for file in files], has_more)
+
+
+async def retrieve_file(file_id: str, owners: OwnersDependency) -> dict[str, Any]:
+    """Return what is known of a file."""
+    name = resource(caller_project(), FILES, file_id)
+    return to_file(await owners.files.GetFile(file_service_pb2.GetFileRequest(name=name)))
+
+
+async def delete_file(file_id: str, owners: OwnersDependency) -> dict[str, Any]:
+    """Delete a file."""
+    name = resource(caller_project(), FILES, file_id)
+    await owners.files.DeleteFile(file_service_pb2.DeleteFileRequest(name=name))
+    return {"id": file_id, "object": "file", "deleted": True}
+
+
+async def file_content(file_id: str, owners: OwnersDependency) -> StreamingResponse:
+    """Return a file's bytes.
+
+    The length is announced, so that a download that breaks off cannot pass for a whole one.
+    """
+    name = resource(caller_project(), FILES, file_id)
+    file = await owners.files.GetFile(file_service_pb2.GetFileRequest(name=name))
+    chunks = aiter(owners.files.DownloadFile(file_service_pb2.DownloadFileRequest(name=name)))
+    # Failures up to here still have a status of their own.
+    first = await anext(chunks, file_service_pb2.DownloadFileResponse())
+
+    async def body() -> AsyncIterator[bytes]:
+        async with aclosing(chunks):  # type: ignore[type-var]
+            yield first.chunk
+            async for message in chunks:
+                yield message.chunk
+
+    headers = {
+        "content-length": str(file.size_bytes),
+        "content-disposition": f"attachment; filename*=UTF-8''{quote(file.display_name, safe='')}",
+    }
+    return StreamingResponse(body(), media_type="application/octet-stream", headers=headers)
+
+
+def to_file(file: file_pb2.File) -> dict[str, Any]:
+    """Return a file as OpenAI shows it; it was checked before it came to exist."""
+    return {
+        "id": id_of(file.name),
+        "object": "file",
+        "bytes": file.size_bytes,
+        "created_at": file.create_time.seconds,
+        "filename": file.display_name,
+        "purpose": _PURPOSE_NAMES.get(file.purpose, "user_data"),
+        "status": "processed",
+        "status_details": None,
+    }
+
+
+def _checked(form: FormData) -> tuple[UploadFile, file_pb2.File.Purpose]:
+    upload, purpose = form.get("file"), form.get("purpose")
+    if purpose is None:
+        raise invalid("purpose is required", "purpose", reason="MISSING_REQUIRED_PARAMETER")
+    if not isinstance(purpose, str) or purpose not in _UPLOADED:
+        known = ", ".join(_UPLOADED)
+        raise invalid(f"purpose must be one of {known}", "purpose", reason="INVALID_PURPOSE")
+    if upload is None or isinstance(upload, str) or not upload.filename:
+        raise invalid(
+            "file is required: a part of the form with a file name",
+            "file",
+            reason="MISSING_REQUIRED_PARAMETER",
+        )
+    if any(key.partition("[")[0] == "expires_after" for key in form):
+        raise invalid(
+            "expires_after is not supported: files are kept until they are deleted",
+            "expires_after",
+            reason="UNSUPPORTED_PARAMETER",
+        )
+    return upload, _UPLOADED[purpose]  # type: ignore[return-value]
+
+
+async def _pieces(
+    upload: UploadFile, purpose: file_pb2.File.Purpose
+) -> AsyncIterator[file_service_pb2.CreateFileRequest]:
+    file = file_pb2.File(display_name=upload.filename or "", purpose=purpose)
+    yield file_service_pb2.CreateFileRequest(parent=caller_parent(), file=file)
+    while piece := await upload.read(_PIECE_BYTES):
+        yield file_service_pb2.CreateFileRequest(chunk=piece)

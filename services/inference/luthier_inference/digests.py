@@ -1,0 +1,36 @@
+"""Digests: what a base model and an adapter are called by."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+
+from google.protobuf.json_format import MessageToDict
+from luthier.inference.v1.adapter_pb2 import Adapter
+from luthier.inference.v1.base_model_pb2 import ModelFile
+
+# What a name, a clock or the record store adds; everything else is the manifest.
+_NOT_IN_MANIFEST = ("name", "digest", "create_time", "delete_time", "etag")
+
+
+def base_model_digest(files: Iterable[ModelFile]) -> str:
+    """Return the SHA-256 over the sorted lines `{sha256}  {path}`, as `sha256sum` prints them."""
+    lines = sorted(f"{file.sha256}  {file.path}\n" for file in files)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def adapter_digest(adapter: Adapter) -> str:
+    """Return the SHA-256 of the adapter's manifest as canonical JSON, its files by path."""
+    manifest = Adapter()
+    manifest.CopyFrom(adapter)
+    for field in _NOT_IN_MANIFEST:
+        manifest.ClearField(field)
+    manifest.files.sort(key=lambda file: file.path)
+    text = json.dumps(
+        MessageToDict(manifest, preserving_proto_field_name=True),
+        sort_keys=True,
+        separators=(",", ":"),
+        ensure_ascii=False,
+    )
+    return hashlib.sha256(text.encode()).hexdigest()

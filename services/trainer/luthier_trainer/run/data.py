@@ -1,0 +1,194 @@
+"""Rows for a run: conversation to tokens, the mix of each step, and lines without padding."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch.utils.data import Sampler
+
+from luthier_common.errors import InvalidArgument
+
+IGNORED = -100
+"""The label of a token that is read but not learned."""
+LINE_MULTIPLE = 32
+"""Lines are this many tokens long, or a multiple: new shapes cost seconds on a CPU."""
+LINE_TOKENS = 128
+"""Least length of a line: short enough for cheap attention, long enough to fill well."""
+
+Row = dict[str, list[int]]
+"""`input_ids` and `labels`, equally long; `labels` is IGNORED where nothing is learned."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Tokenized rows."""
+
+    rows: list[Row]
+    too_long: int
+    """Rows left out because the model's context does not hold them."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of one pass, read and learned ones."""
+        return sum(len(row["input_ids"]) for row in self.rows)
+
+
+def load(path: Path, tokenizer: Any, context_tokens: int) -> Rows:
+    """Tokenize a JSONL file of conversations; InvalidArgument when no row can be learned."""
+    rows, too_long = [], 0
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            row = tokenize(json.loads(line)["messages"], tokenizer, where=f"line {number}")
+            if len(row["input_ids"]) > context_tokens:
+                too_long += 1
+            elif any(label != IGNORED for label in row["labels"]):
+                rows.append(row)
+    if not rows:
+        raise InvalidArgument(
+            f"no row has an answer to learn within the model's {context_tokens} tokens",
+            reason="NO_ROWS_TO_LEARN",
+            metadata={"rows_too_long": str(too_long)},
+        )
+    return Rows(rows, too_long)
+
+
+def tokenize(messages: Sequence[Mapping[str, Any]], tokenizer: Any, *, where: str) -> Row:
+    """Return a conversation's tokens; what the template adds for an answer is learned.
+
+    An answer is what rendering one more message adds behind the generation prompt, so any chat
+    template serves, marked or not. A message with `weight` 0 is read only.
+    """
+    tokens = _render(messages, tokenizer, answer=False)
+    labels = [IGNORED] * len(tokens)
+    for index, message in enumerate(messages):
+        if message["role"] != "assistant" or message.get("weight", 1) == 0:
+            continue
+        prompt = _render(messages[:index], tokenizer, answer=True)
+        turn = _render(messages[: index + 1], tokenizer, answer=False)
+        if tokens[: len(turn)] != turn or turn[: len(prompt)] != prompt:
+            raise InvalidArgument(
+                f"{where}: the model's chat template changes earlier turns when a later one is "
+                "added; give one answer in each row",
+                reason="CHAT_TEMPLATE_REWRITES",
+            )
+        # The first token of a row has nothing to be guessed from.
+        start = max(len(prompt), 1)
+        labels[start : len(turn)] = turn[start:]
+    return {"input_ids": tokens, "labels": labels}
+
+
+def _render(messages: Sequence[Mapping[str, Any]], tokenizer: Any, *, answer: bool) -> list[int]:
+    if not messages:
+        return []
+    encoded = tokenizer.apply_chat_template(
+        list(messages), add_generation_prompt=answer, tokenize=True, return_dict=True
+    )
+    return cast(list[int], encoded["input_ids"])
+
+
+class MixedSampler(Sampler[int]):
+    """Orders row numbers so that every step reads `batch_size` rows and `retained` general ones.
+
+    Numbers below `rows` are the file's rows, each drawn once an epoch in a new order; the numbers
+    behind them are the base's general rows, drawn in turn from a shuffled circle. The order is a
+    function of seed and epoch alone, so that a resumed run sees what the first would have seen.
+    An epoch's last step has what is left of the rows, and its general rows.
+    """
+
+    def __init__(
+        self, *, rows: int, general: int, batch_size: int, retain_share: float, seed: int
+    ) -> None:
+        self._rows = rows
+        self._general = general
+        self._batch_size = min(batch_size, rows)
+        wanted = self._batch_size * retain_share / (1 - retain_share)
+        self._retained = round(wanted) if general else 0
+        self._seed = seed
+        self._epoch = 0
+
+    @property
+    def step_rows(self) -> int:
+        """Rows of a full step, general ones included."""
+        return self._batch_size + self._retained
+
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch."""
+        return math.ceil(self._rows / self._batch_size)
+
+    def __len__(self) -> int:
+        return self._rows + self.steps * self._retained
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of `epoch`; the trainer calls this before each."""
+        self._epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        chance = random.Random(f"{self._seed}/{self._epoch}")
+        rows = chance.sample(range(self._rows), self._rows)
+        circle = list(range(self._rows, self._rows + self._general))
+        random.Random(self._seed).shuffle(circle)
+        drawn = self._epoch * self.steps * self._retained
+        for start in range(0, self._rows, self._batch_size):
+            yield from rows[start : start + self._batch_size]
+            for _ in range(self._retained):
+                yield circle[drawn % len(circle)]
+                drawn += 1
+
+
+class LineCollator:
+    """Packs a step's rows into a few equally long lines, so that hardly a token is padding.
+
+    Position ids begin anew with each row, from which transformers builds the mask that keeps the
+    rows of a line apart. Shapes: all three tensors are (lines, tokens of a line).
+    """
+
+    def __init__(self, pad_token: int) -> None:
+        self._pad_token = pad_token
+
+    def __call__(self, rows: Sequence[Row]) -> dict[str, torch.Tensor]:
+        """Return `input_ids`, `labels` and `position_ids` of a step."""
+        longest = max(len(row["input_ids"]) for row in rows)
+        length = math.ceil(max(longest, LINE_TOKENS) / LINE_MULTIPLE) * LINE_MULTIPLE
+        lines = _fill_lines(rows, length)
+        shape = (len(lines), length)
+        input_ids = torch.full(shape, self._pad_token)
+        labels = torch.full(shape, IGNORED)
+        # Padding counts on from zero too: it is one more row, which nobody learns.
+        position_ids = torch.arange(length).repeat(len(lines), 1)
+        for number, line in enumerate(lines):
+            start = 0
+            for row in line:
+                end = start + len(row["input_ids"])
+                input_ids[number, start:end] = torch.tensor(row["input_ids"])
+                labels[number, start:end] = torch.tensor(row["labels"])
+                position_ids[number, start:] = torch.arange(length - start)
+                start = end
+            position_ids[number, start:] = torch.arange(length - start)
+        return {"input_ids": input_ids, "labels": labels, "position_ids": position_ids}
+
+
+def _fill_lines(rows: Sequence[Row], length: int) -> list[list[Row]]:
+    """First fit, longest first: within 11/9 of the least number of lines."""
+    lines: list[list[Row]] = []
+    free: list[int] = []
+    for row in sorted(rows, key=lambda row: -len(row["input_ids"])):
+        size = len(row["input_ids"])
+        for number, room in enumerate(free):
+            if size <= room:
+                lines[number].append(row)
+                free[number] -= size
+                break
+        else:
+            lines.append([row])
+            free.append(length - size)
+    return lines
