@@ -33,6 +33,7 @@ class Inference:
 
     def __init__(self, folder: Path, lifespan: Lifespan, channel: Channel, nats_url: str) -> None:
         self.objects = folder / "objects"
+        self.work = folder / "work"
         self.blobs = Blobs(DirectoryObjects(self.objects))
         self.lifespan = lifespan
         self.nats_url = nats_url

@@ -29,7 +29,10 @@ def save_base(folder: Path, *, seed: int = 0, context: int = 256) -> Path:
         eos_token_id=END,
         pad_token_id=0,
     )
-    LlamaForCausalLM(config).save_pretrained(folder)
+    model = LlamaForCausalLM(config)
+    with torch.no_grad():
+        model.lm_head.weight[: len(SPECIALS)] = 0  # others win: it writes bytes, without end
+    model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+import pytest_asyncio
 from luthier.inference.v1.adapter_pb2 import Adapter
 from luthier.inference.v1.adapter_service_pb2 import CreateAdapterRequest
 from luthier.inference.v1.base_model_pb2 import BaseModel
@@ -27,6 +28,8 @@ from tests.support.eventually import eventually
 from tests.support.inference_service import Inference, inference_service
 from tests.support.tiny_model import save_adapter, save_base
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 STARTER = Path(__file__).parents[2] / "models" / "starter"
 
 
@@ -36,14 +39,16 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     base = save_base(folder / "base", context=4096)
     return SimpleNamespace(
         base=base,
-        other=save_base(folder / "other", seed=9),
-        adapters=[save_adapter(folder / f"a{seed}", base, seed=seed) for seed in (1, 2)],
+        other=save_base(folder / "other", seed=8),
+        third=save_base(folder / "third", seed=9),
+        adapters=[save_adapter(folder / f"a{seed}", base, seed=seed) for seed in (1, 2, 3)],
     )
 
 
-@pytest.fixture
-async def inference(tmp_path: Path) -> AsyncIterator[Inference]:
-    async with inference_service(tmp_path) as running:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def inference(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Inference]:
+    """One service for most tests: every engine takes seconds to start."""
+    async with inference_service(tmp_path_factory.mktemp("service"), precision="nf4") as running:
         yield running
 
 
@@ -83,7 +88,7 @@ async def test_base_and_adapters_answer_and_say_who_they_are(
     before = engine().pid
     adapters = [
         await publish(inference, path, base, f"a-{number}")
-        for number, path in enumerate(saved.adapters)
+        for number, path in enumerate(saved.adapters[:2])
     ]
     names = [base.name, *(adapter.name for adapter in adapters)] * 4
     answers = await asyncio.gather(*(inference.chat(name) for name in names))
@@ -103,93 +108,14 @@ async def test_base_and_adapters_answer_and_say_who_they_are(
     tokens = inference.lifespan.registry.get_sample_value(
         "luthier_inference_tokens_total", {"kind": "completion"}
     )
-    assert tokens == 16 * 13
-
-
-async def test_a_damaged_adapter_answers_nothing(
-    inference: Inference, saved: SimpleNamespace
-) -> None:
-    base = await inference.import_base(saved.base)
-    adapter = await publish(inference, saved.adapters[0], base, "a-1")
-    (weights,) = (file for file in adapter.files if file.path.endswith(".safetensors"))
-    inference.flip_byte(weights.sha256, position=-3)
-    with pytest.raises(DataLoss, match="damaged"):
-        await inference.chat(adapter.name)
-    assert (await inference.chat(base.name)).text, "the base and its engine are not affected"
-
-
-async def test_a_damaged_base_model_does_not_start(
-    inference: Inference, saved: SimpleNamespace
-) -> None:
-    base = await inference.import_base(saved.base)
-    (weights,) = (file for file in base.files if file.path.endswith(".safetensors"))
-    inference.flip_byte(weights.sha256)
-    with pytest.raises(Unavailable, match="damaged") as caught:
-        await inference.chat(base.name)
-    assert caught.value.reason == "ENGINE_NOT_STARTED"
-    assert not engines()
-
-
-async def test_a_damaged_copy_in_the_work_folder_is_fetched_again(
-    inference: Inference, saved: SimpleNamespace, tmp_path: Path
-) -> None:
-    base = await inference.import_base(saved.base)
-    first = await inference.chat(base.name)
-    (copy,) = (tmp_path / "work").rglob("model.safetensors")
-    data = bytearray(copy.read_bytes())
-    data[-1] ^= 1
-    copy.write_bytes(bytes(data))
-    engine().send_signal(signal.SIGKILL)
-    assert (await inference.chat(base.name)).text == first.text
-    assert copy.read_bytes() != data
-
-
-async def test_a_killed_engine_comes_back(inference: Inference, saved: SimpleNamespace) -> None:
-    base = await inference.import_base(saved.base)
-    first = await inference.chat(base.name)
-    before = engine().pid
-    os.kill(before, signal.SIGKILL)
-    # Asked at once: the call waits for the next engine.
-    assert (await inference.chat(base.name)).text == first.text
-    assert engine().pid != before
-    os.kill(engine().pid, signal.SIGKILL)
-    # Not asked: it comes back by itself.
-    registry = inference.lifespan.registry
-    restarts = "luthier_inference_engine_restarts_total"
-    await eventually(lambda: registry.get_sample_value(restarts) == 2)
-    await eventually(lambda: registry.get_sample_value("luthier_inference_engines") == 1, 60)
-
-
-async def test_an_engine_killed_in_the_middle_is_an_error_then_works_again(
-    inference: Inference, saved: SimpleNamespace
-) -> None:
-    base = await inference.import_base(saved.base)
-    request = StreamChatRequest(
-        parent="projects/acme",
-        model=base.name,
-        messages=[ChatMessage(role="user", content="hi")],
-        sampling=SamplingParameters(temperature=0, max_tokens=4000),
-    )
-    stream = GenerationServiceStub(inference.channel()).StreamChat(request, timeout=120)
-    await anext(aiter(stream))
-    os.kill(engine().pid, signal.SIGKILL)
-    with pytest.raises(Unavailable, match="ask again"):
-        async for _ in stream:
-            pass
-    assert (await inference.chat(base.name)).text
+    assert tokens == 16 * 13, "this is the first test of the service"
 
 
 async def test_a_caller_who_leaves_frees_the_engine(
     inference: Inference, saved: SimpleNamespace
 ) -> None:
     base = await inference.import_base(saved.base)
-    request = StreamChatRequest(
-        parent="projects/acme",
-        model=base.name,
-        messages=[ChatMessage(role="user", content="hi")],
-        sampling=SamplingParameters(temperature=0, max_tokens=4000),
-    )
-    stream = GenerationServiceStub(inference.channel()).StreamChat(request, timeout=120)
+    stream = GenerationServiceStub(inference.channel()).StreamChat(endless(base), timeout=120)
     await anext(aiter(stream))
     stream.cancel()
     # Waits for the batch before it, which would take thousands of steps.
@@ -228,46 +154,6 @@ async def test_an_unsuitable_request_names_its_field(
     with pytest.raises(InvalidArgument) as malformed:
         await inference.chat("tiny")
     assert malformed.value.field == "model"
-    assert not engines(), "nothing was started for any of it"
-
-
-async def test_engines_make_room_for_each_other(tmp_path: Path, saved: SimpleNamespace) -> None:
-    async with inference_service(tmp_path, max_engines=1) as inference:
-        first = await inference.import_base(saved.base)
-        second = await inference.import_base(saved.other, name="other")
-        texts = [(await inference.chat(base.name)).text for base in (first, second, first)]
-        assert texts[0] == texts[2] != texts[1]
-        assert len(engines()) == 1
-        registry = inference.lifespan.registry
-        assert registry.get_sample_value("luthier_inference_engine_restarts_total") == 0
-    assert not engines(), "they end with the service"
-
-
-async def test_a_preloaded_model_is_warm_before_it_is_asked(
-    tmp_path: Path, saved: SimpleNamespace
-) -> None:
-    names = ("projects/library/baseModels/tiny",)
-    async with inference_service(tmp_path, preload=names) as inference:
-        assert not engines()
-        base = await inference.import_base(saved.base)
-        registry = inference.lifespan.registry
-        await eventually(lambda: registry.get_sample_value("luthier_inference_engines") == 1, 60)
-        assert (await inference.chat(base.name)).text
-
-
-async def test_the_starter_model_reads_and_streams(tmp_path: Path) -> None:
-    async with inference_service(tmp_path, precision="nf4") as inference:
-        base = await inference.import_base(STARTER, name="luthier-starter")
-        facts = [f"Vexar Dynamics grants {days} days of leave." for days in (21, 24, 28)]
-        questions = [
-            f"Context: {fact}\nQuestion: How many days of leave are there?" for fact in facts
-        ]
-        answers = await asyncio.gather(
-            *(inference.chat(base.name, question, max_tokens=64) for question in questions)
-        )
-        assert [answer.finish.reason for answer in answers] == [ChatFinish.FinishReason.STOP] * 3
-        assert all(answer.text and not answer.text.startswith(" ") for answer in answers)
-        assert sum("\ufffd" in answer.text for answer in answers) == 0
 
 
 async def test_no_error_is_internal(inference: Inference, saved: SimpleNamespace) -> None:
@@ -277,3 +163,113 @@ async def test_no_error_is_internal(inference: Inference, saved: SimpleNamespace
             await inference.chat(base.name, text, max_tokens=2)
         except PlatformError as error:
             pytest.fail(f"{text!r}: {error}")
+
+
+async def test_a_damaged_adapter_answers_nothing(
+    inference: Inference, saved: SimpleNamespace
+) -> None:
+    base = await inference.import_base(saved.base)
+    adapter = await publish(inference, saved.adapters[2], base, "damaged")
+    (weights,) = (file for file in adapter.files if file.path.endswith(".safetensors"))
+    inference.flip_byte(weights.sha256, position=-3)
+    with pytest.raises(DataLoss, match="damaged"):
+        await inference.chat(adapter.name)
+    assert (await inference.chat(base.name)).text, "the base and its engine are not affected"
+
+
+async def test_a_damaged_base_model_does_not_start(
+    inference: Inference, saved: SimpleNamespace
+) -> None:
+    base = await inference.import_base(saved.other, name="damaged")
+    (weights,) = (file for file in base.files if file.path.endswith(".safetensors"))
+    inference.flip_byte(weights.sha256)
+    with pytest.raises(Unavailable, match="damaged") as caught:
+        await inference.chat(base.name)
+    assert caught.value.reason == "ENGINE_NOT_STARTED"
+
+
+async def test_the_starter_model_reads_and_streams(inference: Inference) -> None:
+    base = await inference.import_base(STARTER, name="luthier-starter")
+    ask = [f"Context: Leave is {days} days.\nQuestion: How long is leave?" for days in (21, 24)]
+    answers = await asyncio.gather(
+        *(inference.chat(base.name, question, max_tokens=64) for question in ask)
+    )
+    assert [answer.finish.reason for answer in answers] == [ChatFinish.FinishReason.STOP] * 2
+    for answer in answers:
+        assert answer.text.strip() == answer.text != ""
+        assert "\ufffd" not in answer.text
+        assert "<|" not in answer.text
+
+
+def restarts(inference: Inference) -> float:
+    registry = inference.lifespan.registry
+    return registry.get_sample_value("luthier_inference_engine_restarts_total") or 0
+
+
+def holds(process: psutil.Process, base: BaseModel) -> bool:
+    return f'"digest": "{base.digest}"' in process.environ()["LUTHIER_ENGINE_BASE_MODEL"]
+
+
+async def test_killed_engines_come_back(inference: Inference, saved: SimpleNamespace) -> None:
+    base = await inference.import_base(saved.base)
+    first, died = await inference.chat(base.name), restarts(inference)
+
+    def pid() -> int:
+        (running,) = (process.pid for process in engines() if holds(process, base))
+        return running
+
+    # Its copy of the model is damaged as well: it is fetched again.
+    (copy,) = (tmp for tmp in inference.work.rglob(f"{base.digest}/model.safetensors"))
+    intact = copy.read_bytes()
+    copy.write_bytes(intact[:-1] + bytes([intact[-1] ^ 1]))
+    before = pid()
+    os.kill(before, signal.SIGKILL)
+    # Asked at once, while it is down: the call waits for the next engine.
+    assert (await inference.chat(base.name)).text == first.text
+    assert pid() != before
+    assert copy.read_bytes() == intact
+
+    # In the middle of an answer: an error, since half of it is out already.
+    stream = GenerationServiceStub(inference.channel()).StreamChat(endless(base), timeout=120)
+    await anext(aiter(stream))
+    os.kill(pid(), signal.SIGKILL)
+    with pytest.raises(Unavailable, match="ask again") as caught:
+        async for _ in stream:
+            pass
+    assert caught.value.reason == "ENGINE_LOST"
+
+    # Nobody asks: it comes back by itself.
+    await eventually(lambda: restarts(inference) == died + 2)
+    await eventually(lambda: len([each for each in engines() if holds(each, base)]) == 1, 60)
+    assert (await inference.chat(base.name)).text == first.text
+
+
+async def test_engines_are_warm_when_asked_for_and_make_room_for_each_other(
+    tmp_path: Path, saved: SimpleNamespace
+) -> None:
+    running = set(map(pid_of, engines()))
+    names = ("projects/library/baseModels/tiny",)
+    async with inference_service(tmp_path, preload=names, max_engines=1) as inference:
+        registry = inference.lifespan.registry
+        first = await inference.import_base(saved.base)
+        await eventually(lambda: registry.get_sample_value("luthier_inference_engines") == 1, 60)
+        assert len(set(map(pid_of, engines())) - running) == 1
+        second = await inference.import_base(saved.third, name="third")
+        assert (await inference.chat(first.name)).text != (await inference.chat(second.name)).text
+        (only,) = (each for each in engines() if each.pid not in running)
+        assert holds(only, second)
+        assert restarts(inference) == 0, "the first was stopped; it did not die"
+    assert set(map(pid_of, engines())) == running, "they end with the service"
+
+
+def pid_of(process: psutil.Process) -> int:
+    return process.pid
+
+
+def endless(base: BaseModel) -> StreamChatRequest:
+    return StreamChatRequest(
+        parent="projects/acme",
+        model=base.name,
+        messages=[ChatMessage(role="user", content="hi")],
+        sampling=SamplingParameters(temperature=0, max_tokens=4000),
+    )

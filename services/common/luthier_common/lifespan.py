@@ -24,6 +24,9 @@ T = TypeVar("T")
 Build = Callable[[S, "Lifespan"], Awaitable[object]]
 """A composition root: opens everything on the lifespan, the gRPC server last."""
 
+_CANCEL_AGAIN_SECONDS = 15.0
+"""Longer than a task may need to close what it has open."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -75,8 +78,11 @@ class Lifespan:
 
 
 async def _cancel(task: asyncio.Task[object]) -> None:
-    task.cancel()
-    await asyncio.wait([task])
+    # More than once: libraries that wait with `asyncio.wait_for` may lose a cancellation before
+    # Python 3.12.
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=_CANCEL_AGAIN_SECONDS)
 
 
 def run_service(service: str, settings_class: type[S], build: Build[S]) -> int:

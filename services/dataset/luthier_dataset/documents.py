@@ -103,7 +103,8 @@ class Documents:
         )
         async with child:
             try:
-                return await asyncio.wait_for(child.wait(), limits.wall_seconds)
+                async with asyncio.timeout(limits.wall_seconds):
+                    return await child.wait()
             except TimeoutError as error:
                 child.kill()
                 raise _unreadable(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from luthier.dataset.v1 import dataset_service_pb2, file_service_pb2
 from luthier.gateway.v1 import api_key_pb2, api_key_service_pb2
 from luthier.gateway.v1.api_key_service_pb2_grpc import add_ApiKeyServiceServicer_to_server
@@ -47,8 +49,16 @@ OWN_SERVICE = api_key_service_pb2.DESCRIPTOR.services_by_name["ApiKeyService"]
 Keys = Collection[api_key_pb2.ApiKey]
 
 
-async def build(settings: GatewaySettings, lifespan: Lifespan) -> None:
-    """Wire the gateway: keys, the owners behind it, gRPC and REST before it."""
+@dataclass(frozen=True)
+class Gateway:
+    """The two open doors, for their addresses."""
+
+    rest: RestServer
+    grpc: RpcServer
+
+
+async def build(settings: GatewaySettings, lifespan: Lifespan) -> Gateway:
+    """Wire the gateway and open it: keys, the owners behind it, REST and gRPC before it."""
     keys = await _open_keys(settings, lifespan)
     ring = await lifespan.enter(KeyRing(keys))
     lifespan.spawn(ring.follow(), name="key ring")
@@ -68,9 +78,8 @@ async def build(settings: GatewaySettings, lifespan: Lifespan) -> None:
         RestMetrics(lifespan.registry),
         max_upload_bytes=settings.max_upload_bytes,
     )
-    await lifespan.enter(
-        RestServer(rest_app, settings.rest_address, drain_seconds=settings.drain_seconds)
-    )
+    rest = RestServer(rest_app, settings.rest_address, drain_seconds=settings.drain_seconds)
+    await lifespan.enter(rest)
     server = RpcServer(
         settings.grpc_address,
         authenticate=ring.authenticate,
@@ -79,7 +88,7 @@ async def build(settings: GatewaySettings, lifespan: Lifespan) -> None:
     )
     server.add_service(ApiKeyService(keys, ring), add_ApiKeyServiceServicer_to_server, OWN_SERVICE)
     _forward_all(server, dataset=dataset, trainer=trainer, inference=inference)
-    await lifespan.enter(server)
+    return Gateway(rest, await lifespan.enter(server))
 
 
 async def _open_keys(settings: GatewaySettings, lifespan: Lifespan) -> Keys:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
@@ -17,7 +17,7 @@ from luthier_common.policy import policy_of
 from luthier_common.rpc.client import Channel
 from luthier_common.rpc.server import RpcServer
 
-_Handler = grpc.RpcMethodHandler[Any, Any]
+_Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"  # generic in the type stubs only
 
 
 def public_methods(service: ServiceDescriptor) -> list[MethodDescriptor]:
@@ -36,7 +36,7 @@ def _path(method: MethodDescriptor) -> str:
     return f"/{method.containing_service.full_name}/{method.name}"
 
 
-def _adder(name: str) -> Callable[[dict[str, _Handler], grpc.aio.Server], None]:
+def _adder(name: str) -> Callable[[dict[str, "_Handler"], grpc.aio.Server], None]:
     def add(handlers: dict[str, _Handler], server: grpc.aio.Server) -> None:
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, handlers),))
 

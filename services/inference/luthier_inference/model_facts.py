@@ -41,6 +41,7 @@ class ModelFacts:
     parameter_count: int
     context_tokens: int
     tokenizer_digest: str
+    lora_parameters_per_rank: int
 
 
 def is_allowed(path: str) -> bool:
@@ -64,6 +65,9 @@ def read_facts(snapshot: Snapshot) -> ModelFacts:
         parameter_count=sum(file.parameter_count for file in snapshot.tensors.values()),
         context_tokens=_context(snapshot, config, tokenizer_config),
         tokenizer_digest=hashlib.sha256(snapshot.texts[TOKENIZER]).hexdigest(),
+        lora_parameters_per_rank=sum(
+            file.lora_parameters_per_rank for file in snapshot.tensors.values()
+        ),
     )
 
 

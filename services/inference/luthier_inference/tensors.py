@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import dataclass
 from typing import Any
 
 _LENGTH_BYTES = 8
+_NOT_ADAPTED = re.compile(r"embed|lm_head|\bwte\b|\bwpe\b|\bshared\b")
 HEADER_LIMIT = 100_000_000
 """The most bytes a header may have; the format's own limit."""
 
@@ -30,6 +32,8 @@ class Tensors:
     names: frozenset[str]
     parameter_count: int
     """Numbers in all tensors."""
+    lora_parameters_per_rank: int
+    """Inputs and outputs of all linear layers, the sum: what LoRA of rank 1 adds."""
 
 
 def header_bytes(start: bytes | bytearray) -> int:
@@ -62,7 +66,16 @@ def read_header(start: bytes, size: int) -> Tensors:
         position = last
     if end + position != size:
         raise BadTensors(f"its header describes {end + position} bytes, it has {size}")
-    return Tensors(frozenset(header), sum(count for _, _, count in spans))
+    return Tensors(
+        frozenset(header),
+        sum(count for _, _, count in spans),
+        sum(sum(entry["shape"]) for name, entry in header.items() if _is_linear(name, entry)),
+    )
+
+
+def _is_linear(name: str, entry: Any) -> bool:
+    """Whether a tensor is the matrix of a layer that LoRA adapts: no embedding, no output head."""
+    return len(entry["shape"]) == 2 and not _NOT_ADAPTED.search(name)
 
 
 def _span(name: str, entry: Any) -> tuple[int, int, int]:

@@ -1,1 +1,1 @@
-"""trainer"""
+"""The trainer: jobs, their controller, and (in `run`) what tunes."""

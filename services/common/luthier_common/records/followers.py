@@ -23,6 +23,7 @@ _OPEN_SECONDS = 15.0
 _IDLE_SECONDS = 2.0
 _RETRY_SECONDS = 0.5
 _LONGEST_REDELIVERY_SECONDS = 30.0
+_CANCEL_AGAIN_SECONDS = 1.0
 
 Handler = Callable[[Sequence[Msg]], Awaitable[Sequence[Msg]]]
 """Takes a batch, returns the messages that are done; the others come again later."""
@@ -153,5 +154,8 @@ def _pause(deliveries: int) -> float:
 
 async def stop(task: asyncio.Task[None]) -> None:
     """Cancel the task and wait until it has ended."""
-    task.cancel()
-    await asyncio.wait([task])
+    # More than once: nats-py waits with `asyncio.wait_for`, which before Python 3.12 loses a
+    # cancellation that arrives together with what it waits for.
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=_CANCEL_AGAIN_SECONDS)

@@ -69,11 +69,8 @@ class StreamOptions(Body):
 
 
 MaxTokens = Annotated[int, Field(ge=1, lt=_INT32)]
-Stop = Annotated[
-    list[Annotated[str, Field(min_length=1)]] | None,
-    BeforeValidator(_as_list),
-    Field(max_length=4),
-]
+StopText = Annotated[str, Field(min_length=1)]
+Stop = Annotated[Annotated[list[StopText], Field(max_length=4)] | None, BeforeValidator(_as_list)]
 
 
 class ChatRequest(Body):

@@ -109,6 +109,8 @@ def _told(error: PlatformError) -> tuple[int, dict[str, Any]]:
     # model itself is what is asked.
     if param is not None and status in (404, 409) and code != "model_not_found":
         status = 400
+    if error.reason == "FILE_TOO_LARGE":
+        status = 413
     return status, _body(status, message, param, code)
 
 

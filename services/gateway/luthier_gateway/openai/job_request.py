@@ -18,12 +18,12 @@ def _auto(value: object) -> object:
     return None if value == "auto" else value
 
 
-Epochs = Annotated[int | None, BeforeValidator(_auto), Field(ge=1, le=1000)]
-BatchSize = Annotated[int | None, BeforeValidator(_auto), Field(ge=1, le=1024)]
-Multiplier = Annotated[float | None, BeforeValidator(_auto), Field(gt=0, le=100)]
-Rank = Annotated[int | None, BeforeValidator(_auto), Field(ge=1, le=512)]
-Alpha = Annotated[int | None, BeforeValidator(_auto), Field(ge=1, le=1024)]
-Share = Annotated[float | None, BeforeValidator(_auto), Field(ge=0, le=0.9)]
+Epochs = Annotated[Annotated[int, Field(ge=1, le=1000)] | None, BeforeValidator(_auto)]
+BatchSize = Annotated[Annotated[int, Field(ge=1, le=1024)] | None, BeforeValidator(_auto)]
+Multiplier = Annotated[Annotated[float, Field(gt=0, le=100)] | None, BeforeValidator(_auto)]
+Rank = Annotated[Annotated[int, Field(ge=1, le=512)] | None, BeforeValidator(_auto)]
+Alpha = Annotated[Annotated[int, Field(ge=1, le=1024)] | None, BeforeValidator(_auto)]
+Share = Annotated[Annotated[float, Field(ge=0, le=0.9)] | None, BeforeValidator(_auto)]
 
 
 class Hyperparameters(Body):

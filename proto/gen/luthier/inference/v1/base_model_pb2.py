@@ -27,7 +27,7 @@ from google.api import resource_pb2 as google_dot_api_dot_resource__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%luthier/inference/v1/base_model.proto\x12\x14luthier.inference.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xaa\x03\n\tBaseModel\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x1a\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x34\n\x05\x66iles\x18\x03 \x03(\x0b\x32\x1f.luthier.inference.v1.ModelFileB\x04\xe2\x41\x01\x02\x12\x14\n\x06\x64igest\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1e\n\x10tokenizer_digest\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1a\n\x0c\x61rchitecture\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fparameter_count\x18\x07 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1c\n\x0e\x63ontext_tokens\x18\x08 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x12\n\x04\x65tag\x18\n \x01(\tB\x04\xe2\x41\x01\x03:]\xea\x41Z\n\x15luthier.dev/BaseModel\x12*projects/{project}/baseModels/{base_model}*\nbaseModels2\tbaseModel\"O\n\tModelFile\x12\x12\n\x04path\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06sha256\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\nsize_bytes\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%luthier/inference/v1/base_model.proto\x12\x14luthier.inference.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd2\x03\n\tBaseModel\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x1a\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x34\n\x05\x66iles\x18\x03 \x03(\x0b\x32\x1f.luthier.inference.v1.ModelFileB\x04\xe2\x41\x01\x02\x12\x14\n\x06\x64igest\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1e\n\x10tokenizer_digest\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1a\n\x0c\x61rchitecture\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fparameter_count\x18\x07 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1c\n\x0e\x63ontext_tokens\x18\x08 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x12\n\x04\x65tag\x18\n \x01(\tB\x04\xe2\x41\x01\x03\x12&\n\x18lora_parameters_per_rank\x18\x0b \x01(\x03\x42\x04\xe2\x41\x01\x03:]\xea\x41Z\n\x15luthier.dev/BaseModel\x12*projects/{project}/baseModels/{base_model}*\nbaseModels2\tbaseModel\"O\n\tModelFile\x12\x12\n\x04path\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06sha256\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\nsize_bytes\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -54,6 +54,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BASEMODEL'].fields_by_name['create_time']._serialized_options = b'\342A\001\003'
   _globals['_BASEMODEL'].fields_by_name['etag']._loaded_options = None
   _globals['_BASEMODEL'].fields_by_name['etag']._serialized_options = b'\342A\001\003'
+  _globals['_BASEMODEL'].fields_by_name['lora_parameters_per_rank']._loaded_options = None
+  _globals['_BASEMODEL'].fields_by_name['lora_parameters_per_rank']._serialized_options = b'\342A\001\003'
   _globals['_BASEMODEL']._loaded_options = None
   _globals['_BASEMODEL']._serialized_options = b'\352AZ\n\025luthier.dev/BaseModel\022*projects/{project}/baseModels/{base_model}*\nbaseModels2\tbaseModel'
   _globals['_MODELFILE'].fields_by_name['path']._loaded_options = None
@@ -63,7 +65,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODELFILE'].fields_by_name['size_bytes']._loaded_options = None
   _globals['_MODELFILE'].fields_by_name['size_bytes']._serialized_options = b'\342A\001\002'
   _globals['_BASEMODEL']._serialized_start=157
-  _globals['_BASEMODEL']._serialized_end=583
-  _globals['_MODELFILE']._serialized_start=585
-  _globals['_MODELFILE']._serialized_end=664
+  _globals['_BASEMODEL']._serialized_end=623
+  _globals['_MODELFILE']._serialized_start=625
+  _globals['_MODELFILE']._serialized_end=704
 # @@protoc_insertion_point(module_scope)

@@ -1,0 +1,124 @@
+"""The `auto` rule: tuning settings from the sizes of the model and of the data.
+
+Reference points, all of them on the curves, none of them a special case:
+
+* QLoRA (Dettmers et al. 2023, table 9): learning rate 2e-4 at 7-13 B, 1e-4 at 33-65 B, batch 16.
+  2e-4 * (7e9 / N) ** 0.28 gives 2.0e-4 at 7 B, 1.3e-4 at 33 B, 1.1e-4 at 65 B and 2e-3 at 2 M.
+* Small models need more passes over a fact: Allen-Zhu & Li 2024 (Physics of Language Models 3.3)
+  count about 2 bits of knowledge a weight after 1,000 exposures and 1 bit after 100. OpenAI's
+  hosted tuning used 3 epochs; 3 times the same factor gives 3 at 7 B and 30 at 2 M.
+* LoRA equals full tuning while the adapter's capacity exceeds the data's information, about one
+  bit a token, on all linear layers and with small batches, at a learning rate that does not
+  depend on the rank (Schulman et al. 2025, "LoRA Without Regret").
+* Replay of general rows, 5 to 25 %, is the standard cure for forgetting (Biderman et al. 2024,
+  "LoRA Learns Less and Forgets Less", measure how much there is to cure).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+_REFERENCE_PARAMETERS = 7e9
+_EXPONENT = 0.28
+_REFERENCE_LEARNING_RATE = 2e-4
+_REFERENCE_EPOCHS = 3
+_BITS_PER_WEIGHT = 2
+_LEAST_RANK, _MOST_RANK = 8, 64
+_MOST_TRAINABLE_SHARE = 0.10
+_MOST_BATCH = 32
+_LEAST_STEPS_PER_EPOCH = 8
+_MOST_ROW_VISITS = 100_000
+_RETAIN_SHARE = 0.2
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What the rule looks at, and nothing else."""
+
+    parameters: int
+    """Weights of the base model."""
+    lora_parameters_per_rank: int
+    """Weights that LoRA of rank 1 adds on all linear layers."""
+    rows: int
+    """Rows of the training file."""
+    tokens: int
+    """Tokens of those rows; an estimate will do."""
+    ships_general_rows: bool
+    """Whether the base model has rows to retain its abilities with."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the rule chooses."""
+
+    rank: int
+    alpha: int
+    epochs: int
+    batch_size: int
+    """Rows of a step, those of the retain share not counted."""
+    learning_rate: float
+    retain_share: float
+    reasons: Mapping[str, str]
+    """A sentence for each field of `Hyperparameters`."""
+
+
+def choose(sizes: Sizes) -> Choice:
+    """Apply the rule. Every number is monotone in each of the sizes."""
+    factor = max(0.5, (_REFERENCE_PARAMETERS / max(1, sizes.parameters)) ** _EXPONENT)
+    rank = _rank(sizes)
+    most = math.ceil(_MOST_ROW_VISITS / max(1, sizes.rows))
+    epochs = max(1, min(round(_REFERENCE_EPOCHS * factor), most))
+    batch_size = min(_MOST_BATCH, _power_of_two_at_most(sizes.rows / _LEAST_STEPS_PER_EPOCH))
+    learning_rate = float(f"{_REFERENCE_LEARNING_RATE * factor:.3g}")
+    retain_share = _RETAIN_SHARE if sizes.ships_general_rows else 0.0
+    return Choice(
+        rank=rank,
+        alpha=2 * rank,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        retain_share=retain_share,
+        reasons=_reasons(sizes, rank, epochs, batch_size, learning_rate, retain_share),
+    )
+
+
+def _rank(sizes: Sizes) -> int:
+    per_rank = max(1, sizes.lora_parameters_per_rank)
+    wanted = _power_of_two_at_least(sizes.tokens / (_BITS_PER_WEIGHT * per_rank))
+    ceiling = _power_of_two_at_most(_MOST_TRAINABLE_SHARE * sizes.parameters / per_rank)
+    return min(max(_LEAST_RANK, wanted), _MOST_RANK, ceiling)
+
+
+def _reasons(
+    sizes: Sizes,
+    rank: int,
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    retain_share: float,
+) -> dict[str, str]:
+    model = f"a model of {sizes.parameters / 1e6:,.3g} M weights"
+    general = "general rows with the base model" if retain_share else "no general rows"
+    return {
+        "epoch_count": f"{epochs} epochs: small models need more passes over a fact than {model}"
+        if sizes.parameters > _REFERENCE_PARAMETERS
+        else f"{epochs} epochs: {model} needs more passes over a fact than one of 7 B does (3)",
+        "batch_size": f"batches of {batch_size} rows: {sizes.rows} rows give at least "
+        f"{_LEAST_STEPS_PER_EPOCH} steps an epoch where they can",
+        "learning_rate_multiplier": f"learning rate {learning_rate:g}: 2e-4 at 7 B, more for "
+        f"smaller models; this is {model}",
+        "lora_rank": f"rank {rank}: at two bits a weight it holds about {sizes.tokens:,} tokens "
+        "of one bit each, and stays within a tenth of the base's weights",
+        "lora_alpha": f"alpha {2 * rank}: twice the rank",
+        "retain_share": f"retain share {retain_share:g}: there are {general}",
+    }
+
+
+def _power_of_two_at_most(value: float) -> int:
+    return 1 << max(0, math.floor(math.log2(max(1.0, value))))
+
+
+def _power_of_two_at_least(value: float) -> int:
+    return 1 << max(0, math.ceil(math.log2(max(1.0, value))))

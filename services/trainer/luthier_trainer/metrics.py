@@ -1,0 +1,23 @@
+"""The figures of the trainer."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+
+class Metrics:
+    """Counters and gauges, on the registry given."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.jobs = Counter(
+            "luthier_trainer_jobs_total", "Jobs ended, by state", ["state"], registry=registry
+        )
+        self.runs = Counter(
+            "luthier_trainer_runs_total", "Runs ended, by outcome", ["outcome"], registry=registry
+        )
+        self.running = Gauge("luthier_trainer_runs", "Runs at work", registry=registry)
+        self.tokens_per_second = Gauge(
+            "luthier_trainer_tokens_per_second",
+            "Real tokens a second of the latest report",
+            registry=registry,
+        )

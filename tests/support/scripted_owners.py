@@ -1,0 +1,386 @@
+"""The services behind the gateway, in memory: real protos over real gRPC, scripted behaviour."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from google.protobuf.empty_pb2 import Empty
+from google.protobuf.message import Message
+from luthier.dataset.v1 import (
+    dataset_pb2,
+    dataset_service_pb2,
+    dataset_service_pb2_grpc,
+    file_pb2,
+    file_service_pb2,
+    file_service_pb2_grpc,
+)
+from luthier.inference.v1 import (
+    adapter_pb2,
+    adapter_service_pb2,
+    adapter_service_pb2_grpc,
+    base_model_pb2,
+    base_model_service_pb2,
+    base_model_service_pb2_grpc,
+    generation_pb2,
+    generation_service_pb2,
+    generation_service_pb2_grpc,
+)
+from luthier.trainer.v1 import (
+    training_job_pb2,
+    training_job_service_pb2,
+    training_job_service_pb2_grpc,
+)
+from luthier_common.errors import PlatformError, not_found
+from luthier_common.identity import current_identity
+from luthier_common.names import new_id, parent_of
+
+from tests.support.grpc_server import Serving, serving
+
+M = TypeVar("M", bound=Message)
+BASE_DIGEST = "b" * 64
+ADAPTER_DIGEST = "a" * 64
+
+
+class Shelf(dict[str, M]):
+    """Named messages, oldest first."""
+
+    clock = 1_700_000_000
+
+    def put(self, name: str, message: M) -> M:
+        Shelf.clock += 1
+        message.name = name  # type: ignore[attr-defined]
+        message.create_time.seconds = Shelf.clock  # type: ignore[attr-defined]
+        self[name] = message
+        return message
+
+    def take(self, name: str) -> M:
+        if name not in self:
+            raise not_found(name)
+        return self[name]
+
+    def page(self, request: Any, default: int) -> tuple[list[M], str]:
+        found = [name for name in self if parent_of(name) == request.parent]
+        if getattr(request, "order_by", "") != "create_time":
+            found.reverse()
+        start = request.page_token or getattr(request, "after", "")
+        if start:
+            found = found[found.index(start) + 1 :]
+        size = request.page_size or default
+        token = found[size - 1] if len(found) > size else ""
+        return [self[name] for name in found[:size]], token
+
+
+@dataclass
+class Owners:
+    """What the services hold, what they were asked, and what they shall fail with."""
+
+    files: Shelf[file_pb2.File] = field(default_factory=Shelf)
+    contents: dict[str, bytes] = field(default_factory=dict)
+    datasets: Shelf[dataset_pb2.Dataset] = field(default_factory=Shelf)
+    jobs: Shelf[training_job_pb2.TrainingJob] = field(default_factory=Shelf)
+    events: Shelf[training_job_pb2.TrainingJobEvent] = field(default_factory=Shelf)
+    base_models: Shelf[base_model_pb2.BaseModel] = field(default_factory=Shelf)
+    adapters: Shelf[adapter_pb2.Adapter] = field(default_factory=Shelf)
+    requests: list[Message] = field(default_factory=list)
+    callers: list[str] = field(default_factory=list)
+    deadlines: list[float | None] = field(default_factory=list)
+    failure: PlatformError | None = None
+    answer: Sequence[str] = ("Hel", "lo")
+    break_after: PlatformError | None = None
+    hang: asyncio.Event | None = None
+    hung_up: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def served(self, request: Message, context: Any) -> None:
+        caller = current_identity()
+        self.requests.append(request)
+        self.callers.append(f"{caller.project} {caller.role.name} {caller.subject}")
+        self.deadlines.append(context.time_remaining())
+        if self.failure is not None:
+            raise self.failure
+
+    def last(self, kind: type[M]) -> M:
+        found = [request for request in self.requests if isinstance(request, kind)]
+        assert found, f"no {kind.__name__} arrived"
+        return found[-1]
+
+    def add_model(self, model_id: str, project: str = "library") -> base_model_pb2.BaseModel:
+        name = f"projects/{project}/baseModels/{model_id}"
+        return self.base_models.put(name, base_model_pb2.BaseModel(digest=BASE_DIGEST))
+
+    def add_adapter(
+        self, adapter_id: str, project: str = "default", suffix: str = "support"
+    ) -> adapter_pb2.Adapter:
+        adapter = adapter_pb2.Adapter(
+            base_model="projects/library/baseModels/luthier-starter",
+            suffix=suffix,
+            digest=ADAPTER_DIGEST,
+        )
+        return self.adapters.put(f"projects/{project}/adapters/{adapter_id}", adapter)
+
+    def add_job(self, job_id: str, **fields: Any) -> training_job_pb2.TrainingJob:
+        values: dict[str, Any] = {
+            "base_model": "projects/library/baseModels/luthier-starter",
+            "training_file": "projects/default/files/file-rows",
+            "state": training_job_pb2.TrainingJob.QUEUED,
+            "seed": 7,
+        }
+        job = training_job_pb2.TrainingJob(**(values | fields))
+        return self.jobs.put(f"projects/default/trainingJobs/{job_id}", job)
+
+
+class _Servicer:
+    def __init__(self, owners: Owners) -> None:
+        self._owners = owners
+
+
+class _Files(_Servicer, file_service_pb2_grpc.FileServiceServicer):
+    async def CreateFile(self, request_iterator: Any, context: Any) -> file_pb2.File:
+        first = await anext(request_iterator)
+        self._owners.served(first, context)
+        data = first.chunk
+        async for request in request_iterator:
+            data += request.chunk
+        name = f"{first.parent}/files/{first.file_id or new_id('file')}"
+        file = file_pb2.File(
+            display_name=first.file.display_name,
+            purpose=first.file.purpose,
+            size_bytes=len(data),
+            sha256=hashlib.sha256(data).hexdigest(),
+        )
+        self._owners.contents[name] = data
+        return self._owners.files.put(name, file)
+
+    async def GetFile(self, request: Any, context: Any) -> file_pb2.File:
+        self._owners.served(request, context)
+        return self._owners.files.take(request.name)
+
+    async def ListFiles(self, request: Any, context: Any) -> Any:
+        self._owners.served(request, context)
+        wanted = Shelf(
+            (name, file)
+            for name, file in self._owners.files.items()
+            if not request.purpose or file.purpose == request.purpose
+        )
+        files, token = wanted.page(request, 100)
+        return file_service_pb2.ListFilesResponse(files=files, next_page_token=token)
+
+    async def DeleteFile(self, request: Any, context: Any) -> Empty:
+        self._owners.served(request, context)
+        self._owners.files.take(request.name)
+        del self._owners.files[request.name]
+        return Empty()
+
+    async def DownloadFile(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        self._owners.served(request, context)
+        data = self._owners.contents[self._owners.files.take(request.name).name]
+        for start in range(0, len(data), 100_000):
+            yield file_service_pb2.DownloadFileResponse(chunk=data[start : start + 100_000])
+            if self._owners.break_after is not None:
+                raise self._owners.break_after
+
+
+class _Datasets(_Servicer, dataset_service_pb2_grpc.DatasetServiceServicer):
+    async def CreateDataset(self, request: Any, context: Any) -> dataset_pb2.Dataset:
+        self._owners.served(request, context)
+        name = f"{request.parent}/datasets/{request.dataset_id or new_id('dataset')}"
+        request.dataset.state = dataset_pb2.Dataset.BUILDING
+        return self._owners.datasets.put(name, request.dataset)
+
+    async def GetDataset(self, request: Any, context: Any) -> dataset_pb2.Dataset:
+        self._owners.served(request, context)
+        return self._owners.datasets.take(request.name)
+
+    async def ListDatasets(self, request: Any, context: Any) -> Any:
+        self._owners.served(request, context)
+        datasets, token = self._owners.datasets.page(request, 100)
+        return dataset_service_pb2.ListDatasetsResponse(datasets=datasets, next_page_token=token)
+
+    async def DeleteDataset(self, request: Any, context: Any) -> Empty:
+        self._owners.served(request, context)
+        self._owners.datasets.take(request.name)
+        del self._owners.datasets[request.name]
+        return Empty()
+
+    async def ListDatasetRows(self, request: Any, context: Any) -> Any:
+        self._owners.served(request, context)
+        dataset = self._owners.datasets.take(request.parent)
+        row = dataset_pb2.DatasetRow(
+            messages=[dataset_pb2.RowMessage(role="user", content="Who?")],
+            recipe="headings",
+            source_file=dataset.source_files[0],
+            heading_path=["Handbook"],
+            token_count=3,
+        )
+        rows = [row] * (request.page_size or 20)
+        return dataset_service_pb2.ListDatasetRowsResponse(rows=rows, next_page_token="more")
+
+
+class _Jobs(_Servicer, training_job_service_pb2_grpc.TrainingJobServiceServicer):
+    async def CreateTrainingJob(self, request: Any, context: Any) -> training_job_pb2.TrainingJob:
+        self._owners.served(request, context)
+        name = f"{request.parent}/trainingJobs/{request.training_job_id or new_id('ftjob')}"
+        request.training_job.state = training_job_pb2.TrainingJob.VALIDATING
+        if not request.training_job.HasField("seed"):
+            request.training_job.seed = 42
+        return self._owners.jobs.put(name, request.training_job)
+
+    async def GetTrainingJob(self, request: Any, context: Any) -> training_job_pb2.TrainingJob:
+        self._owners.served(request, context)
+        return self._owners.jobs.take(request.name)
+
+    async def ListTrainingJobs(self, request: Any, context: Any) -> Any:
+        self._owners.served(request, context)
+        jobs, token = self._owners.jobs.page(request, 20)
+        return training_job_service_pb2.ListTrainingJobsResponse(
+            training_jobs=jobs, next_page_token=token
+        )
+
+    async def CancelTrainingJob(self, request: Any, context: Any) -> training_job_pb2.TrainingJob:
+        self._owners.served(request, context)
+        job = self._owners.jobs.take(request.name)
+        job.state = training_job_pb2.TrainingJob.CANCELLING
+        return job
+
+    async def ListTrainingJobEvents(self, request: Any, context: Any) -> Any:
+        self._owners.served(request, context)
+        self._owners.jobs.take(request.parent)
+        events, token = self._owners.events.page(request, 20)
+        return training_job_service_pb2.ListTrainingJobEventsResponse(
+            training_job_events=events, next_page_token=token
+        )
+
+
+class _BaseModels(_Servicer, base_model_service_pb2_grpc.BaseModelServiceServicer):
+    async def CreateBaseModel(self, request: Any, context: Any) -> base_model_pb2.BaseModel:
+        self._owners.served(request, context)
+        name = f"{request.parent}/baseModels/{request.base_model_id}"
+        return self._owners.base_models.put(name, request.base_model)
+
+    async def GetBaseModel(self, request: Any, context: Any) -> base_model_pb2.BaseModel:
+        self._owners.served(request, context)
+        return self._owners.base_models.take(request.name)
+
+    async def ListBaseModels(self, request: Any, context: Any) -> Any:
+        self._owners.served(request, context)
+        models, token = self._owners.base_models.page(request, 100)
+        return base_model_service_pb2.ListBaseModelsResponse(
+            base_models=models, next_page_token=token
+        )
+
+    async def DeleteBaseModel(self, request: Any, context: Any) -> Empty:
+        self._owners.served(request, context)
+        self._owners.base_models.take(request.name)
+        del self._owners.base_models[request.name]
+        return Empty()
+
+
+class _Adapters(_Servicer, adapter_service_pb2_grpc.AdapterServiceServicer):
+    async def CreateAdapter(self, request: Any, context: Any) -> adapter_pb2.Adapter:
+        raise AssertionError("no public method")
+
+    async def GetAdapter(self, request: Any, context: Any) -> adapter_pb2.Adapter:
+        self._owners.served(request, context)
+        return self._owners.adapters.take(request.name)
+
+    async def ListAdapters(self, request: Any, context: Any) -> Any:
+        self._owners.served(request, context)
+        adapters, token = self._owners.adapters.page(request, 100)
+        return adapter_service_pb2.ListAdaptersResponse(adapters=adapters, next_page_token=token)
+
+    async def DeleteAdapter(self, request: Any, context: Any) -> Empty:
+        self._owners.served(request, context)
+        self._owners.adapters.take(request.name)
+        del self._owners.adapters[request.name]
+        return Empty()
+
+
+class _Generation(_Servicer, generation_service_pb2_grpc.GenerationServiceServicer):
+    async def StreamChat(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        owners = self._owners
+        owners.served(request, context)
+        tuned = "/adapters/" in request.model
+        who = {
+            "base_model_digest": BASE_DIGEST,
+            "adapter_digest": ADAPTER_DIGEST if tuned else "",
+        }
+        answer = generation_service_pb2.StreamChatResponse
+        for text in owners.answer:
+            yield answer(text=text, **who)
+        if owners.break_after is not None:
+            raise owners.break_after
+        if owners.hang is not None:
+            try:
+                await owners.hang.wait()
+            finally:
+                owners.hung_up.set()
+        finish = generation_pb2.ChatFinish(
+            reason=generation_pb2.ChatFinish.STOP,
+            prompt_tokens=5,
+            completion_tokens=len(owners.answer),
+        )
+        yield answer(finish=finish, **who)
+
+
+def _services(owners: Owners) -> list[tuple[Any, Callable[..., None], Any]]:
+    dataset = (file_service_pb2, dataset_service_pb2)
+    inference = (base_model_service_pb2, adapter_service_pb2, generation_service_pb2)
+    modules = {
+        module.__name__.rpartition(".")[2].removesuffix("_pb2"): module
+        for module in (*dataset, *inference, training_job_service_pb2)
+    }
+
+    def one(servicer: Any, adder: Callable[..., None], module: str, service: str) -> Any:
+        return servicer, adder, modules[module].DESCRIPTOR.services_by_name[service]
+
+    return [
+        one(
+            _Files(owners),
+            file_service_pb2_grpc.add_FileServiceServicer_to_server,
+            "file_service",
+            "FileService",
+        ),
+        one(
+            _Datasets(owners),
+            dataset_service_pb2_grpc.add_DatasetServiceServicer_to_server,
+            "dataset_service",
+            "DatasetService",
+        ),
+        one(
+            _Jobs(owners),
+            training_job_service_pb2_grpc.add_TrainingJobServiceServicer_to_server,
+            "training_job_service",
+            "TrainingJobService",
+        ),
+        one(
+            _BaseModels(owners),
+            base_model_service_pb2_grpc.add_BaseModelServiceServicer_to_server,
+            "base_model_service",
+            "BaseModelService",
+        ),
+        one(
+            _Adapters(owners),
+            adapter_service_pb2_grpc.add_AdapterServiceServicer_to_server,
+            "adapter_service",
+            "AdapterService",
+        ),
+        one(
+            _Generation(owners),
+            generation_service_pb2_grpc.add_GenerationServiceServicer_to_server,
+            "generation_service",
+            "GenerationService",
+        ),
+    ]
+
+
+@asynccontextmanager
+async def scripted_owners() -> AsyncIterator[tuple[Owners, Serving]]:
+    """Serve all of them on one port."""
+    owners = Owners()
+    owners.add_model("luthier-starter")
+    async with serving(*_services(owners)) as server:
+        yield owners, server
