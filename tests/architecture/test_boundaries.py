@@ -8,7 +8,12 @@ from importlib import metadata
 import pytest
 
 HEAVY = {"torch", "transformers", "peft", "trl", "bitsandbytes", "accelerate", "datasets"}
-TORCH_FREE_PROCESSES = ["luthier_gateway", "luthier_dataset", "luthier_trainer", "luthier_inference"]
+TORCH_FREE_PROCESSES = [
+    "luthier_gateway",
+    "luthier_dataset",
+    "luthier_trainer",
+    "luthier_inference",
+]
 
 
 @pytest.mark.parametrize("package", TORCH_FREE_PROCESSES)

@@ -5,6 +5,7 @@ Ids follow AIP-122, so one spelling serves as URL segment, NATS subject token an
 
 from __future__ import annotations
 
+import hashlib
 import re
 import secrets
 import time
@@ -71,6 +72,20 @@ def check_id(value: str, *, field: str) -> str:
             field=field,
         )
     return value
+
+
+def choose_id(prefix: str, parent: str, given: str, request_id: str, *, field: str) -> str:
+    """Return the id of a new resource: the one given, else one of the service's choice.
+
+    The same `request_id` makes the same id, so that two at once cannot make two resources.
+    InvalidArgument when the one given is no id.
+    """
+    if given:
+        return check_id(given, field=field)
+    if request_id:
+        digest = hashlib.sha256(f"{parent} {request_id}".encode()).hexdigest()
+        return f"{prefix}-{digest[:24]}"
+    return new_id(prefix)
 
 
 def new_id(prefix: str) -> str:

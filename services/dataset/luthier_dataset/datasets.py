@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 
 from luthier.dataset.v1.dataset_pb2 import Dataset, DatasetRow, DatasetSource
 from luthier_common.errors import AlreadyExists, FailedPrecondition, InvalidArgument, not_found
-from luthier_common.names import check_id, new_id, parent_of, parse, project_of
+from luthier_common.names import choose_id, parent_of, parse, project_of
 from luthier_common.paging import Page, coerce_page_size
 from luthier_common.records.collection import Collection
 
@@ -66,7 +65,8 @@ class Datasets:
             return _repeated(earlier, draft)
         dataset = await self._pinned(parent, draft)
         dataset.request_id = request_id
-        dataset.name = f"{parent}/datasets/{_id(parent, dataset_id, request_id)}"
+        chosen = choose_id("dataset", parent, dataset_id, request_id, field="dataset_id")
+        dataset.name = f"{parent}/datasets/{chosen}"
         if validate_only:
             return dataset
         try:
@@ -193,15 +193,6 @@ def _check_recipes(draft: Dataset) -> None:
 def _invalid(field: str, what: str) -> InvalidArgument:
     path = field if field == "request_id" else f"dataset.{field}"
     return InvalidArgument(f"{path} {what}", reason="INVALID_DATASET", field=path)
-
-
-def _id(parent: str, dataset_id: str, request_id: str) -> str:
-    if dataset_id:
-        return check_id(dataset_id, field="dataset_id")
-    if request_id:
-        # The same request makes the same name, so that two at once cannot make two datasets.
-        return "dataset-" + hashlib.sha256(f"{parent} {request_id}".encode()).hexdigest()[:24]
-    return new_id("dataset")
 
 
 def _repeated(earlier: Dataset, draft: Dataset) -> Dataset:

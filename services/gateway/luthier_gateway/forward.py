@@ -36,7 +36,7 @@ def _path(method: MethodDescriptor) -> str:
     return f"/{method.containing_service.full_name}/{method.name}"
 
 
-def _adder(name: str) -> Callable[[dict[str, "_Handler"], grpc.aio.Server], None]:
+def _adder(name: str) -> Callable[[dict[str, _Handler], grpc.aio.Server], None]:
     def add(handlers: dict[str, _Handler], server: grpc.aio.Server) -> None:
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, handlers),))
 

@@ -52,6 +52,7 @@ class BaseModels(BaseModelServiceServicer):
             architecture=facts.architecture,
             parameter_count=facts.parameter_count,
             context_tokens=facts.context_tokens,
+            lora_parameters_per_rank=facts.lora_parameters_per_rank,
         )
         try:
             return await self._records.create(name, wanted)

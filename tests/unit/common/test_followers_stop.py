@@ -2,7 +2,6 @@ import asyncio
 import contextlib
 
 import pytest
-
 from luthier_common.records import followers
 
 

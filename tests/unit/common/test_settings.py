@@ -3,14 +3,14 @@ import sys
 
 import pytest
 from luthier_common.settings import Address, ServiceSettings, SettingsError, load, split_address
-from pydantic import SecretStr
+from pydantic import Field, SecretStr
 
 GOOD = {"LUTHIER_OBJECTS_URL": "file:///data", "LUTHIER_IDENTITY_SECRET": "s" * 32}
 
 
 class Settings(ServiceSettings):
     peer_address: Address
-    limits: list[int] = []
+    limits: list[int] = Field(default_factory=list)
 
 
 @pytest.fixture(autouse=True)

@@ -52,8 +52,9 @@ class Subscription:
     """Hands events one by one to `handle`, as an async context manager.
 
     With `durable`, from the oldest kept event on and across restarts (one name per reader);
-    without, from now on, except what is announced while NATS is away. At least once, so `handle` must be idempotent. When it raises, the event
-    comes again after a growing pause, at most 50 times.
+    without, from now on, except what is announced while NATS is away. At least once, so `handle`
+    must be idempotent. When it raises, the event comes again after a growing pause, at most 50
+    times.
     """
 
     def __init__(

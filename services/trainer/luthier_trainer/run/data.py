@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch.utils.data import Sampler
-
 from luthier_common.errors import InvalidArgument
+from torch.utils.data import Sampler
 
 IGNORED = -100
 """The label of a token that is read but not learned."""

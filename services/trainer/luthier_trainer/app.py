@@ -1,0 +1,107 @@
+"""The composition root of the trainer's API and controller."""
+
+from __future__ import annotations
+
+from luthier.trainer.v1 import run_service_pb2, training_job_service_pb2
+from luthier.trainer.v1.run_service_pb2_grpc import add_RunServiceServicer_to_server
+from luthier.trainer.v1.training_job_pb2 import TrainingJob, TrainingJobEvent
+from luthier.trainer.v1.training_job_service_pb2_grpc import (
+    add_TrainingJobServiceServicer_to_server,
+)
+from luthier_common.events.announcer import Announcer
+from luthier_common.events.stream import ensure_stream
+from luthier_common.identity import IdentitySigner
+from luthier_common.lifespan import Lifespan
+from luthier_common.metrics import RpcMetrics
+from luthier_common.nats_client import open_nats
+from luthier_common.objects.blobs import Blobs
+from luthier_common.objects.open import open_object_store
+from luthier_common.records.collection import Collection
+from luthier_common.records.jetstream import open_records
+from luthier_common.records.journal import Journal, guard_against_loss
+from luthier_common.rpc.client import connect
+from luthier_common.rpc.server import RpcServer
+
+from luthier_trainer import job_events, jobs
+from luthier_trainer.controller import Controller
+from luthier_trainer.events import event_for
+from luthier_trainer.job_events import JobEvents
+from luthier_trainer.job_service import JobService
+from luthier_trainer.jobs import Jobs
+from luthier_trainer.launchers import ChildProcessLauncher
+from luthier_trainer.metrics import Metrics
+from luthier_trainer.peers import Peers
+from luthier_trainer.publish import Publisher
+from luthier_trainer.run_reports import RunReports
+from luthier_trainer.settings import TrainerSettings
+from luthier_trainer.supervisor import Supervisor
+from luthier_trainer.validation import Validation
+
+
+async def build(settings: TrainerSettings, lifespan: Lifespan) -> RpcServer:
+    """Wire the trainer and open it; returns the server, for its address."""
+    metrics = Metrics(lifespan.registry)
+    signer = IdentitySigner(settings.identity_secret.get_secret_value())
+    objects = await open_object_store(
+        settings.objects_url,
+        access_key=settings.objects_access_key,
+        secret_key=settings.objects_secret_key.get_secret_value(),
+    )
+    blobs = Blobs(objects)
+    nats = await lifespan.enter(open_nats(settings.nats_url, name="trainer"))
+    stream = nats.jetstream()
+    records = await open_records(stream, "trainer")
+    await guard_against_loss(objects, records)
+    await ensure_stream(stream)
+    await lifespan.enter(Journal(records, objects))
+    await lifespan.enter(Announcer(records, event_for, source="luthier.trainer"))
+    job_records = await lifespan.enter(Collection(records, TrainingJob, jobs.PATTERN))
+    event_records = await lifespan.enter(Collection(records, TrainingJobEvent, job_events.PATTERN))
+    events = JobEvents(event_records)
+    peers = Peers(
+        await lifespan.enter(connect(settings.dataset_address, signer=signer)),
+        await lifespan.enter(connect(settings.inference_address, signer=signer)),
+    )
+
+    server = RpcServer(
+        settings.grpc_address,
+        authenticate=signer.authenticate,
+        metrics=RpcMetrics(lifespan.registry),
+        drain_seconds=settings.drain_seconds,
+    )
+    job_service = training_job_service_pb2.DESCRIPTOR.services_by_name["TrainingJobService"]
+    server.add_service(
+        JobService(Jobs(job_records, peers), events),
+        add_TrainingJobServiceServicer_to_server,
+        job_service,
+    )
+    server.add_service(
+        RunReports(job_records, events, metrics),
+        add_RunServiceServicer_to_server,
+        run_service_pb2.DESCRIPTOR.services_by_name["RunService"],
+    )
+    await lifespan.enter(server)
+    controller = Controller(
+        job_records,
+        events,
+        Validation(blobs, peers),
+        Supervisor(
+            job_records,
+            peers,
+            ChildProcessLauncher(settings, _reachable(server)),
+            settings.work_dir,
+            hang_seconds=settings.hang_seconds,
+        ),
+        Publisher(blobs, peers),
+        metrics,
+        max_runs=settings.max_runs,
+    )
+    # After the server, so that it ends first and the runs can still report.
+    lifespan.spawn(controller.run(), name="controller")
+    return server
+
+
+def _reachable(server: RpcServer) -> str:
+    """The address for this machine's own processes: one of all interfaces is none to call."""
+    host = server.address.rpartition(":")[0]
+    return f"127.0.0.1:{server.port}" if host in ("0.0.0.0", "[::]") else server.address

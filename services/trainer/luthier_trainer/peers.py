@@ -1,0 +1,63 @@
+"""The services that the trainer asks: for files and base models, and to publish results."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from luthier.dataset.v1.file_pb2 import File
+from luthier.dataset.v1.file_service_pb2 import CreateFileRequest, GetFileRequest
+from luthier.dataset.v1.file_service_pb2_grpc import FileServiceStub
+from luthier.inference.v1.adapter_pb2 import Adapter
+from luthier.inference.v1.adapter_service_pb2 import CreateAdapterRequest
+from luthier.inference.v1.adapter_service_pb2_grpc import AdapterServiceStub
+from luthier.inference.v1.base_model_pb2 import BaseModel
+from luthier.inference.v1.base_model_service_pb2 import GetBaseModelRequest
+from luthier.inference.v1.base_model_service_pb2_grpc import BaseModelServiceStub
+from luthier_common.identity import Identity, service_identity
+from luthier_common.names import id_of, parent_of, project_of
+from luthier_common.rpc.client import Channel
+
+_PUBLISH_SECONDS = 120.0  # every byte is verified
+
+
+class Peers:
+    """Calls in the name of a project; what belongs to another is NotFound there."""
+
+    def __init__(self, datasets: Channel, inference: Channel) -> None:
+        self._datasets = datasets
+        self._inference = inference
+
+    async def file(self, parent: str, name: str) -> File:
+        """Return a file of the project `parent`; NotFound."""
+        stub = FileServiceStub(self._datasets.with_identity(_as(parent)))
+        return await stub.GetFile(GetFileRequest(name=name))
+
+    async def create_file(self, file: File, chunks: AsyncIterator[bytes]) -> File:
+        """Store a file under its name; the same one again changes nothing."""
+        parent = parent_of(file.name)
+
+        async def requests() -> AsyncIterator[CreateFileRequest]:
+            yield CreateFileRequest(parent=parent, file=file, file_id=id_of(file.name))
+            async for chunk in chunks:
+                yield CreateFileRequest(chunk=chunk)
+
+        stub = FileServiceStub(self._datasets.with_identity(_as(parent)))
+        return await stub.CreateFile(requests(), timeout=_PUBLISH_SECONDS)
+
+    async def base_model(self, parent: str, name: str) -> BaseModel:
+        """Return a base model of the project `parent` or of the library; NotFound."""
+        stub = BaseModelServiceStub(self._inference.with_identity(_as(parent)))
+        return await stub.GetBaseModel(GetBaseModelRequest(name=name))
+
+    async def create_adapter(self, adapter: Adapter) -> Adapter:
+        """Publish an adapter under its name; the same one again changes nothing."""
+        parent = parent_of(adapter.name)
+        stub = AdapterServiceStub(self._inference.with_identity(_as(parent)))
+        request = CreateAdapterRequest(
+            parent=parent, adapter=adapter, adapter_id=id_of(adapter.name)
+        )
+        return await stub.CreateAdapter(request, timeout=_PUBLISH_SECONDS)
+
+
+def _as(parent: str) -> Identity:
+    return service_identity(project_of(parent), "trainer")
