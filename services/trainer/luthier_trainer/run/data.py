@@ -153,9 +153,12 @@ class LineCollator:
 
     def __init__(self, pad_token: int) -> None:
         self._pad_token = pad_token
+        self.tokens = 0
+        """Tokens of the rows handed out so far."""
 
     def __call__(self, rows: Sequence[Row]) -> dict[str, torch.Tensor]:
         """Return `input_ids`, `labels` and `position_ids` of a step."""
+        self.tokens += sum(len(row["input_ids"]) for row in rows)
         longest = max(len(row["input_ids"]) for row in rows)
         length = math.ceil(max(longest, LINE_TOKENS) / LINE_MULTIPLE) * LINE_MULTIPLE
         lines = _fill_lines(rows, length)

@@ -1,0 +1,94 @@
+"""Proof that a run learns with true gradients, before its first step and after each evaluation.
+
+The loss also falls without them: what the residual path alone can learn looks like progress and
+destroys the model (ADR 6).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import torch
+from bitsandbytes.functional import dequantize_4bit
+from bitsandbytes.nn import Linear4bit
+from luthier_common.errors import Internal
+from transformers import TrainerCallback
+
+from luthier_trainer.run.model import quantized_layers
+
+_LEAST_COSINE = 0.9
+"""Of a gradient through a 4-bit layer with the dense one; right ones are above 0.95."""
+_LAYER = re.compile(r"\.(\d+)\.")
+
+
+class GradientCheck(TrainerCallback):  # type: ignore[misc]
+    """Checks at the first step, and at the first step after each evaluation; Internal."""
+
+    def __init__(self) -> None:
+        self._due = True
+
+    def on_evaluate(self, *_: Any, **__: Any) -> None:
+        """An evaluation is what has broken gradients before."""
+        self._due = True
+
+    def on_pre_optimizer_step(
+        self, args: Any, state: Any, control: Any, model: torch.nn.Module, **_: Any
+    ) -> None:
+        """Look at the gradients of this step."""
+        if self._due:
+            check_first_layer(model)
+            check_flow(model)
+            self._due = False
+
+
+def check_first_layer(model: torch.nn.Module) -> None:
+    """Internal unless every LoRA matrix of the first layer has got a gradient."""
+    matrices = [(name, weight) for name, weight in model.named_parameters() if ".lora_B." in name]
+    first = min(_layer(name) for name, _ in matrices)
+    for name, weight in matrices:
+        if _layer(name) == first and not _is_gradient(weight.grad):
+            raise _broken(f"none, or one that is not finite, reaches {name}")
+
+
+def check_flow(model: torch.nn.Module) -> None:
+    """Internal unless the gradient through every 4-bit layer is the dense layer's."""
+    for name, layer in quantized_layers(model):
+        cosine = flow_cosine(layer)
+        if not cosine >= _LEAST_COSINE:
+            raise _broken(f"through {name} it has cosine {cosine:.2f} with the dense one")
+
+
+def flow_cosine(layer: Linear4bit) -> float:
+    """Return the cosine of the gradient through a layer with that through its dense weights."""
+    weight = layer.weight
+    rows, columns = weight.quant_state.shape
+    chance = torch.Generator().manual_seed(0)
+    given = torch.randn(1, columns, generator=chance).to(weight.device)
+    upstream = torch.randn(1, rows, generator=chance).to(weight.device)
+    given.requires_grad_()
+    with torch.enable_grad():
+        output = layer(given)
+    if not output.requires_grad:
+        return 0.0
+    (through,) = torch.autograd.grad(output, given, upstream.to(output.dtype))
+    dense = dequantize_4bit(weight.data, weight.quant_state).to(upstream.dtype)
+    return float(torch.cosine_similarity(through, upstream @ dense).item())
+
+
+def _layer(name: str) -> int:
+    number = _LAYER.search(name)
+    return int(number.group(1)) if number else 0
+
+
+def _is_gradient(gradient: torch.Tensor | None) -> bool:
+    if gradient is None:
+        return False
+    return bool(torch.isfinite(gradient).all()) and bool(gradient.any())
+
+
+def _broken(how: str) -> Internal:
+    return Internal(
+        f"the gradients of this machine cannot be trusted: {how}; nothing was learned from them",
+        reason="GRADIENTS_BROKEN",
+    )

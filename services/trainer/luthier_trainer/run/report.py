@@ -1,0 +1,112 @@
+"""What a run says while it works: written by the training thread, passed on beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import threading
+from typing import TYPE_CHECKING
+
+from luthier.trainer.v1.run_service_pb2 import CompleteRunRequest, ReportRunRequest
+from luthier.trainer.v1.training_job_pb2 import TrainingProgress, TrainingResult
+from luthier_common.errors import Aborted, NotFound, PlatformError, Unavailable
+from luthier_common.rpc.status import to_status
+
+if TYPE_CHECKING:
+    # The typed side of the stub exists for type checkers only.
+    from luthier.trainer.v1.run_service_pb2_grpc import RunServiceAsyncStub
+
+_REPORT_SECONDS = 1.0
+_COMPLETE_SECONDS = 60.0
+"""How long the trainer may be away while a run wants to commit."""
+
+logger = logging.getLogger(__name__)
+
+
+class Stopped(Exception):
+    """The run was told to stop."""
+
+
+class Board:
+    """The latest figures and words of a run; safe to use from its training thread."""
+
+    def __init__(self) -> None:
+        self.progress = TrainingProgress()
+        """Replaced, never changed."""
+        self.messages: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self.stop = threading.Event()
+
+    def say(self, message: str) -> None:
+        """Have a sentence listed with the job's events."""
+        logger.info(message)
+        self.messages.put(message)
+
+    def check_stop(self) -> None:
+        """Stopped, once the run has been told to."""
+        if self.stop.is_set():
+            raise Stopped
+
+
+class Reporter:
+    """Passes on what is on the board; a report that fails never ends a run."""
+
+    def __init__(self, stub: RunServiceAsyncStub, job: str, epoch: int, board: Board) -> None:
+        self._stub = stub
+        self._job = job
+        self._epoch = epoch
+        self._board = board
+        self._unsaid: list[str] = []
+
+    async def run(self) -> None:
+        """Report every second until told to stop, or cancelled."""
+        while not self._board.stop.is_set():
+            try:
+                await self.report()
+            except (Aborted, NotFound):
+                self._board.stop.set()
+            except PlatformError as error:
+                logger.warning("report failed", extra={"cause": error.message})
+            await asyncio.sleep(_REPORT_SECONDS)
+
+    async def report(self) -> None:
+        """Report once; the messages stay until a report has taken them."""
+        while not self._board.messages.empty():
+            self._unsaid.append(self._board.messages.get())
+        request = ReportRunRequest(
+            training_job=self._job,
+            epoch=self._epoch,
+            progress=self._board.progress,
+            messages=self._unsaid,
+        )
+        response = await self._stub.ReportRun(request)
+        self._unsaid.clear()
+        if response.stop:
+            self._board.stop.set()
+
+    async def succeed(self, result: TrainingResult) -> None:
+        """Commit the result, after a last report."""
+        await self._complete(result=result)
+
+    async def fail(self, error: PlatformError) -> None:
+        """Commit that the job cannot be done."""
+        await self._complete(error=error)
+
+    async def _complete(
+        self, *, result: TrainingResult | None = None, error: PlatformError | None = None
+    ) -> None:
+        request = CompleteRunRequest(
+            training_job=self._job,
+            epoch=self._epoch,
+            result=result,
+            error=None if error is None else to_status(error),
+        )
+        async with asyncio.timeout(_COMPLETE_SECONDS):
+            while True:
+                try:
+                    await self.report()
+                    await self._stub.CompleteRun(request)
+                    return
+                except Unavailable as unavailable:
+                    logger.warning("commit must wait", extra={"cause": unavailable.message})
+                    await asyncio.sleep(_REPORT_SECONDS)
