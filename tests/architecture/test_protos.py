@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
@@ -27,7 +28,8 @@ def test_there_are_methods() -> None:
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.full_name)
 def test_a_method_declares_its_policy(method: MethodDescriptor) -> None:
-    policy = method.GetOptions().Extensions[policy_pb2.policy]
+    extension: Any = policy_pb2.policy  # the stub types it as a plain field
+    policy: policy_pb2.Policy = method.GetOptions().Extensions[extension]
     assert policy.role != policy_pb2.ROLE_UNSPECIFIED
     field = method.input_type.fields_by_name[policy.resource_field]
     assert field.type == FieldDescriptor.TYPE_STRING

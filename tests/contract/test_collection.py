@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from luthier.dataset.v1.file_pb2 import File
@@ -117,7 +118,7 @@ async def test_a_change_to_none_writes_nothing(files: Collection[File]) -> None:
 async def test_an_error_in_the_change_comes_through(files: Collection[File]) -> None:
     await files.create(name(1), File())
 
-    def refuse(file: File) -> File:
+    def refuse(file: File) -> NoReturn:
         raise FailedPrecondition("not now", reason="BUSY")
 
     with pytest.raises(FailedPrecondition, match="not now"):

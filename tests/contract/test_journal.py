@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -207,7 +208,7 @@ async def test_compaction_keeps_the_state_in_few_segments(
                 await records.delete(name(number), revision=revision)
             expected = {name(n) for n in range(0, number + 1, 2)}
             last = await records.last_revision()
-            await eventually(lambda last=last: _reaches(objects, records, last))
+            await eventually(partial(_reaches, objects, records, last))
             assert set(await journalled(objects, records)) == expected
     assert len(await list_segments(objects, records.owner)) <= 4
 
@@ -227,9 +228,8 @@ async def test_a_compaction_that_dies_before_deleting_loses_nothing(
     async with Journal(records, objects, segments=1):
         for number in range(4):
             await records.create(name(number), b"{}")
-            await eventually(
-                lambda n=number: _has(objects, records, {name(i) for i in range(n + 1)})
-            )
+            written = {name(n) for n in range(number + 1)}
+            await eventually(partial(_has, objects, records, written))
 
 
 async def test_a_full_object_store_only_delays_the_journal(
@@ -358,6 +358,9 @@ async def test_a_killed_server_loses_no_acknowledged_record_and_all_followers_go
             await files.create(record, File())
             acknowledged.add(record)
 
+    def more_than(count: int) -> bool:
+        return len(acknowledged) > count
+
     async with (
         Journal(records, objects),
         Announcer(records, event_for, source="luthier.dataset"),
@@ -367,7 +370,7 @@ async def test_a_killed_server_loses_no_acknowledged_record_and_all_followers_go
     ):
         writers = [asyncio.create_task(write(writer, files)) for writer in range(4)]
         for kill in range(3):
-            await eventually(lambda kill=kill: len(acknowledged) > 60 * kill)
+            await eventually(partial(more_than, 60 * kill))
             await server.kill()
             await server.start()
         await asyncio.gather(*writers)

@@ -452,7 +452,8 @@ async def test_every_fact_is_announced(inference: Inference, snapshot: Path, lor
                 events_pb2.AdapterDeleted,
             )
         }
-        heard.append((event.subject, event.parse(kinds[event.type]).name))
+        fact: Any = event.parse(kinds[event.type])
+        heard.append((event.subject, fact.name))
 
     base = await inference.import_base(snapshot)
     adapter = await publish(inference, await inference.adapter(lora, base))

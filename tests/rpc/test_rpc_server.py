@@ -1,7 +1,7 @@
 """The server and the client over a real connection, with the files API as the example."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import aclosing
 from typing import Any
 
@@ -197,7 +197,7 @@ async def test_a_method_without_policy_is_refused() -> None:
         raise AssertionError("must not run")
 
     def add(servicer: object, server: grpc.aio.Server) -> None:
-        handler = grpc.unary_unary_rpc_method_handler(answer)
+        handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(answer)
         handlers = grpc.method_handlers_generic_handler("test.v1.Open", {"Get": handler})
         server.add_generic_rpc_handlers((handlers,))
 
@@ -214,7 +214,7 @@ async def test_a_method_without_policy_is_refused() -> None:
         None,
         "",
         "garbage",
-        jwt.encode({"role": "SERVICE"}, None, "none"),
+        jwt.encode({"role": "SERVICE"}, "", "none"),
         jwt.encode({"role": "SERVICE"}, "y" * 32, "HS256"),
         jwt.encode({"exp": 1}, SECRET, "HS256"),
     ],
@@ -226,7 +226,7 @@ async def test_without_a_sound_token_nobody_enters(
     metadata = () if token is None else ((IDENTITY_HEADER, token),)
     async with grpc.aio.insecure_channel(server.address) as channel:
         stub = FileServiceStub(channel)
-        calls = [
+        calls: list[Awaitable[file_pb2.File]] = [
             stub.GetFile(GetFile(name=OWN), metadata=metadata),
             stub.CreateFile(upload(), metadata=metadata),
         ]
@@ -312,12 +312,13 @@ def counted(registry: CollectorRegistry, method: str, code: str) -> float | None
 
 
 async def test_health_and_reflection_are_open(server: Serving) -> None:
-    async with grpc.aio.insecure_channel(server.address) as channel:
-        health = health_pb2_grpc.HealthStub(channel)
+    async with grpc.aio.insecure_channel(server.address) as opened:
+        channel: Any = opened  # the two stubs are typed without asyncio, and without the calls
+        health: Any = health_pb2_grpc.HealthStub(channel)
         for name in ("", DESCRIPTOR.full_name):
             answer = await health.Check(health_pb2.HealthCheckRequest(service=name))
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
-        reflection = reflection_pb2_grpc.ServerReflectionStub(channel)
+        reflection: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
         requests = [reflection_pb2.ServerReflectionRequest(list_services="")]
         answers = [item async for item in reflection.ServerReflectionInfo(iter(requests))]
     listed = {service.name for service in answers[0].list_services_response.service}

@@ -4,19 +4,27 @@ import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar, overload
 
 T = TypeVar("T")
 
 
-async def eventually(check: Callable[[], T | Awaitable[T]], timeout: float = 10.0) -> T:
+@overload
+async def eventually(check: Callable[[], Awaitable[T]], timeout: float = 10.0) -> T: ...
+
+
+@overload
+async def eventually(check: Callable[[], T], timeout: float = 10.0) -> T: ...
+
+
+async def eventually(check: Callable[[], Any], timeout: float = 10.0) -> Any:
     """Return the first truthy result of `check`; an AssertionError in it means not yet."""
     deadline = time.monotonic() + timeout
     while True:
         problem: AssertionError | None = None
         try:
             result = check()
-            value: T = await result if inspect.isawaitable(result) else result
+            value = await result if inspect.isawaitable(result) else result
             if value:
                 return value
         except AssertionError as error:

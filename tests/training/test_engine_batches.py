@@ -178,7 +178,7 @@ def test_a_seed_gives_the_same_text_in_any_company(
 
 @pytest.mark.parametrize("sampling", [{"temperature": 1e-9}, {"temperature": 1.0, "top_p": 1e-9}])
 def test_the_limits_of_sampling_are_greedy(
-    snapshots: SimpleNamespace, model: Model, sampling: dict[str, float]
+    snapshots: SimpleNamespace, model: Model, sampling: dict[str, Any]
 ) -> None:
     greedy = write(model, [row(snapshots, PROMPTS[1])])
     assert write(model, [row(snapshots, PROMPTS[1], **sampling)]) == greedy

@@ -101,8 +101,8 @@ def run_service(service: str, settings_class: type[S], build: Build[S]) -> int:
     except PlatformError as error:
         logger.critical(error.message, extra={"reason": error.reason})
         return 1
-    except Exception:
-        logger.critical("the service failed", exc_info=True)
+    except Exception as error:
+        logger.critical(f"the service failed: {error}", exc_info=True)
         return 1
 
 

@@ -15,7 +15,7 @@ class Metrics:
         self.runs = Counter(
             "luthier_trainer_runs_total", "Runs ended, by outcome", ["outcome"], registry=registry
         )
-        self.running = Gauge("luthier_trainer_runs", "Runs at work", registry=registry)
+        self.running = Gauge("luthier_trainer_running", "Runs at work", registry=registry)
         self.tokens_per_second = Gauge(
             "luthier_trainer_tokens_per_second",
             "Real tokens a second of the latest report",

@@ -139,6 +139,13 @@ class JetStreamRecords:
         """Return the highest revision the bucket has given out; 0 when never written."""
         return (await self._info()).state.last_seq
 
+    async def acknowledged_revision(self, consumer: str) -> int:
+        """Return the revision up to which the durable consumer has acknowledged everything."""
+        info = await self._steadily(
+            lambda: self.js.consumer_info(self.stream, consumer), "reading a consumer of records"
+        )
+        return info.ack_floor.stream_seq if info.ack_floor is not None else 0
+
     async def check_generation(self) -> None:
         """Raise FailedPrecondition if the bucket was deleted and made anew meanwhile."""
         if _generation(await self._info()) != self.generation:

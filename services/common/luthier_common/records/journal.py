@@ -17,7 +17,7 @@ from nats.js.api import ConsumerConfig
 
 from luthier_common.errors import FailedPrecondition, PlatformError
 from luthier_common.objects.port import ObjectStore
-from luthier_common.records.followers import Follower
+from luthier_common.records.followers import Follower, stop
 from luthier_common.records.jetstream import JetStreamRecords
 from luthier_common.records.port import Entry
 from luthier_common.records.segments import (
@@ -30,7 +30,10 @@ from luthier_common.records.segments import (
 
 _log = logging.getLogger(__name__)
 
+_CONSUMER = "journal"
 _GATHER_SECONDS = 0.5
+_FLUSH_SECONDS = 5.0
+_POLL_SECONDS = 0.05
 _SEGMENTS = 256
 _PARALLEL_WRITES = 16
 
@@ -38,7 +41,8 @@ _PARALLEL_WRITES = 16
 class Journal:
     """Appends every committed record to the object store, as an async context manager.
 
-    Beyond `segments` files, their state is written as one and they are deleted.
+    Beyond `segments` files, their state is written as one and they are deleted. Leaving it waits,
+    for at most five seconds, until what was committed before is in the object store.
     """
 
     def __init__(
@@ -48,7 +52,7 @@ class Journal:
         self._objects = objects
         self._limit = segments
         self._written = segments  # so that the first batch looks at what is there
-        config = ConsumerConfig(durable_name="journal", ack_wait=60.0)
+        config = ConsumerConfig(durable_name=_CONSUMER, ack_wait=60.0)
         self._follower = Follower(
             records.js,
             records.stream,
@@ -64,7 +68,27 @@ class Journal:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._follower.__aexit__()
+        # The follower gathers for a while before it writes: stopped at once, it would leave the
+        # last records in NATS only, until the service's next start. A task, since nats-py may
+        # lose the cancellation of `asyncio.timeout`; see `stop`.
+        flush = asyncio.create_task(self._flush(), name=f"flush journal of {self._records.owner}")
+        try:
+            await asyncio.wait([flush], timeout=_FLUSH_SECONDS)
+            if not flush.done():
+                _log.warning("%s are not all in the journal yet", self._records.describe())
+        finally:
+            await stop(flush)
+            await self._follower.__aexit__()
+
+    async def _flush(self) -> None:
+        """Wait until everything committed before now is in the journal, or NATS refuses to say."""
+        try:
+            last = await self._records.last_revision()
+            # As NATS knows it: another replica may have taken some of the messages.
+            while await self._records.acknowledged_revision(_CONSUMER) < last:
+                await asyncio.sleep(_POLL_SECONDS)
+        except PlatformError as error:
+            _log.warning("closing the journal without flushing it: %s", error)
 
     async def _append(self, messages: Sequence[Msg]) -> Sequence[Msg]:
         entries = [self._records.entry_of(message) for message in messages]

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 def load_model(folder: Path, precision: Precision) -> PreTrainedModel:
     """Load the snapshot in `folder` for inference, on the GPU if there is one."""
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers_logging.disable_progress_bar()
     # Half the cores: the services need some, and small models slow down when threads wait for
     # each other (measured on 2 busy cores: 16 ms a step with one thread, 150 ms with two).
     torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // 2))
@@ -33,7 +33,7 @@ def load_model(folder: Path, precision: Precision) -> PreTrainedModel:
     dtype = torch.bfloat16 if gpu else torch.float32
     options: dict[str, Any] = {}
     if precision == "nf4":
-        options["quantization_config"] = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
+        options["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
@@ -99,7 +99,7 @@ class Model:
     def _add(self, adapter: AdapterWeights) -> None:
         config = LoraConfig(
             r=adapter.lora.rank,
-            lora_alpha=adapter.lora.alpha,  # type: ignore[arg-type]
+            lora_alpha=adapter.lora.alpha,
             target_modules=list(adapter.lora.target_modules),
             use_rslora=adapter.lora.use_rslora,
             fan_in_fan_out=adapter.lora.fan_in_fan_out,
