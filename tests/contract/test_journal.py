@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import time
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
@@ -142,6 +143,30 @@ async def test_a_record_is_journalled_within_two_seconds(
     async with Journal(records, objects):
         await records.create(name(1), b'{"a":1}')
         await eventually(lambda: _has(objects, records, {name(1)}), timeout=2)
+
+
+async def test_a_record_written_just_before_the_close_is_journalled(
+    records: JetStreamRecords, objects: DirectoryObjects
+) -> None:
+    async with Journal(records, objects):
+        revision = await records.create(name(1), b"{}")
+        for number in range(20):
+            revision = await records.update(name(1), b'{"n":%d}' % number, revision=revision)
+    assert await journalled(objects, records) == {name(1): b'{"n": 19}'}
+
+
+async def test_closing_without_nats_ends_in_time_and_the_next_journal_catches_up(
+    server: NatsProcess, records: JetStreamRecords, objects: DirectoryObjects
+) -> None:
+    async with Journal(records, objects):
+        await records.create(name(1), b"{}")
+        await server.kill()
+        closing = time.monotonic()
+    assert time.monotonic() - closing < 7  # five seconds, and some for a busy machine
+    await server.start()
+    async with Journal(records, objects):
+        pass
+    assert await _has(objects, records, {name(1)})
 
 
 async def test_an_interrupted_rebuild_keeps_the_service_down_and_can_be_repeated(

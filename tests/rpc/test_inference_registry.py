@@ -4,6 +4,7 @@ import json
 import struct
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from luthier.inference.v1 import events_pb2

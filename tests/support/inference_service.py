@@ -31,12 +31,15 @@ SECRET = "a secret that only tests know, 32+"
 class Inference:
     """A running service, and the store behind it."""
 
-    def __init__(self, folder: Path, lifespan: Lifespan, channel: Channel, nats_url: str) -> None:
+    def __init__(
+        self, folder: Path, lifespan: Lifespan, channel: Channel, nats_url: str, address: str
+    ) -> None:
         self.objects = folder / "objects"
         self.work = folder / "work"
         self.blobs = Blobs(DirectoryObjects(self.objects))
         self.lifespan = lifespan
         self.nats_url = nats_url
+        self.address = address
         self._channel = channel
 
     def channel(self, project: str = "acme", role: Role = Role.SERVICE) -> Channel:
@@ -141,4 +144,4 @@ async def inference_service(
         server = await build(settings, lifespan)
         signer = IdentitySigner(SECRET)
         channel = await stack.enter_async_context(connect(server.address, signer=signer))
-        yield Inference(folder, lifespan, channel, nats.url)
+        yield Inference(folder, lifespan, channel, nats.url, server.address)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from luthier.trainer.v1 import run_service_pb2, training_job_service_pb2
 from luthier.trainer.v1.run_service_pb2_grpc import add_RunServiceServicer_to_server
 from luthier.trainer.v1.training_job_pb2 import TrainingJob, TrainingJobEvent
@@ -28,7 +30,7 @@ from luthier_trainer.events import event_for
 from luthier_trainer.job_events import JobEvents
 from luthier_trainer.job_service import JobService
 from luthier_trainer.jobs import Jobs
-from luthier_trainer.launchers import ChildProcessLauncher
+from luthier_trainer.launchers import ChildProcessLauncher, Launcher
 from luthier_trainer.metrics import Metrics
 from luthier_trainer.peers import Peers
 from luthier_trainer.publish import Publisher
@@ -38,7 +40,15 @@ from luthier_trainer.supervisor import Supervisor
 from luthier_trainer.validation import Validation
 
 
-async def build(settings: TrainerSettings, lifespan: Lifespan) -> RpcServer:
+LauncherFor = Callable[[TrainerSettings, str], Launcher]
+"""Makes the launcher of runs that report to an address."""
+
+
+async def build(
+    settings: TrainerSettings,
+    lifespan: Lifespan,
+    launcher_for: LauncherFor = ChildProcessLauncher,
+) -> RpcServer:
     """Wire the trainer and open it; returns the server, for its address."""
     metrics = Metrics(lifespan.registry)
     signer = IdentitySigner(settings.identity_secret.get_secret_value())
@@ -88,7 +98,7 @@ async def build(settings: TrainerSettings, lifespan: Lifespan) -> RpcServer:
         Supervisor(
             job_records,
             peers,
-            ChildProcessLauncher(settings, _reachable(server)),
+            launcher_for(settings, _reachable(server)),
             settings.work_dir,
             hang_seconds=settings.hang_seconds,
         ),

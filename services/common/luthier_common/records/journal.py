@@ -85,7 +85,9 @@ class Journal:
         try:
             last = await self._records.last_revision()
             # As NATS knows it: another replica may have taken some of the messages.
-            while await self._records.acknowledged_revision(_CONSUMER) < last:
+            while True:
+                if await self._records.acknowledged_revision(_CONSUMER) >= last:
+                    return
                 await asyncio.sleep(_POLL_SECONDS)
         except PlatformError as error:
             _log.warning("closing the journal without flushing it: %s", error)
