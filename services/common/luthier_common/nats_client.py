@@ -102,8 +102,9 @@ async def _finish(client: Client) -> None:
     try:
         await client.drain()
     except (nats.errors.Error, OSError, TimeoutError):
-        # Nothing to drain into while the server is away.
-        await client.close()
+        # Nothing to drain into while the server is away, and perhaps nothing to close either.
+        with contextlib.suppress(OSError):
+            await client.close()
 
 
 def _without_secret(url: str) -> str:

@@ -39,7 +39,6 @@ from luthier_trainer.settings import TrainerSettings
 from luthier_trainer.supervisor import Supervisor
 from luthier_trainer.validation import Validation
 
-
 LauncherFor = Callable[[TrainerSettings, str], Launcher]
 """Makes the launcher of runs that report to an address."""
 
@@ -68,11 +67,40 @@ async def build(
     job_records = await lifespan.enter(Collection(records, TrainingJob, jobs.PATTERN))
     event_records = await lifespan.enter(Collection(records, TrainingJobEvent, job_events.PATTERN))
     events = JobEvents(event_records)
+    reports = RunReports(job_records, events, metrics)
     peers = Peers(
         await lifespan.enter(connect(settings.dataset_address, signer=signer)),
         await lifespan.enter(connect(settings.inference_address, signer=signer)),
     )
 
+    server = await lifespan.enter(
+        _server(settings, lifespan, JobService(Jobs(job_records, peers), events), reports)
+    )
+    supervisor = Supervisor(
+        job_records,
+        peers,
+        launcher_for(settings, _reachable(server)),
+        settings.work_dir,
+        hang_seconds=settings.hang_seconds,
+    )
+    controller = Controller(
+        job_records,
+        events,
+        Validation(blobs, peers),
+        supervisor,
+        Publisher(blobs, peers),
+        metrics,
+        max_runs=settings.max_runs,
+    )
+    # After the server, so that it ends first and the runs can still report.
+    lifespan.spawn(controller.run(), name="controller")
+    return server
+
+
+def _server(
+    settings: TrainerSettings, lifespan: Lifespan, jobs: JobService, reports: RunReports
+) -> RpcServer:
+    signer = IdentitySigner(settings.identity_secret.get_secret_value())
     server = RpcServer(
         settings.grpc_address,
         authenticate=signer.authenticate,
@@ -80,34 +108,9 @@ async def build(
         drain_seconds=settings.drain_seconds,
     )
     job_service = training_job_service_pb2.DESCRIPTOR.services_by_name["TrainingJobService"]
-    server.add_service(
-        JobService(Jobs(job_records, peers), events),
-        add_TrainingJobServiceServicer_to_server,
-        job_service,
-    )
-    server.add_service(
-        RunReports(job_records, events, metrics),
-        add_RunServiceServicer_to_server,
-        run_service_pb2.DESCRIPTOR.services_by_name["RunService"],
-    )
-    await lifespan.enter(server)
-    controller = Controller(
-        job_records,
-        events,
-        Validation(blobs, peers),
-        Supervisor(
-            job_records,
-            peers,
-            launcher_for(settings, _reachable(server)),
-            settings.work_dir,
-            hang_seconds=settings.hang_seconds,
-        ),
-        Publisher(blobs, peers),
-        metrics,
-        max_runs=settings.max_runs,
-    )
-    # After the server, so that it ends first and the runs can still report.
-    lifespan.spawn(controller.run(), name="controller")
+    server.add_service(jobs, add_TrainingJobServiceServicer_to_server, job_service)
+    run_service = run_service_pb2.DESCRIPTOR.services_by_name["RunService"]
+    server.add_service(reports, add_RunServiceServicer_to_server, run_service)
     return server
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from luthier.trainer.v1.training_job_pb2 import Hyperparameters, ResolvedHyperparameters
 from luthier_common.errors import InvalidArgument
 
-from luthier_trainer.auto import Choice
+from luthier_trainer.auto import Choice, with_rank
 
 FIELD = "training_job.supervised.hyperparameters"
 
@@ -38,6 +38,8 @@ def check(given: Hyperparameters) -> None:
 
 def resolve(given: Hyperparameters, auto: Choice) -> ResolvedHyperparameters:
     """Return what a run uses: what was given, and the choice of `auto` for the rest."""
+    if given.HasField("lora_rank"):
+        auto = with_rank(auto, given.lora_rank)
     resolved = ResolvedHyperparameters(
         epoch_count=auto.epochs,
         batch_size=auto.batch_size,
@@ -51,8 +53,6 @@ def resolve(given: Hyperparameters, auto: Choice) -> ResolvedHyperparameters:
     for field in ("epoch_count", "batch_size", "lora_rank", "lora_alpha", "retain_share"):
         if given.HasField(field):
             setattr(resolved, field, getattr(given, field))
-    if given.HasField("lora_rank") and not given.HasField("lora_alpha"):
-        resolved.lora_alpha = 2 * given.lora_rank
     if given.HasField("learning_rate_multiplier"):
         resolved.learning_rate_multiplier = given.learning_rate_multiplier
         resolved.learning_rate = auto.learning_rate * given.learning_rate_multiplier

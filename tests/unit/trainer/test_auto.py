@@ -1,0 +1,155 @@
+"""The `auto` rule: reference points, monotony and reasons."""
+
+import dataclasses
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from luthier.trainer.v1.training_job_pb2 import Hyperparameters
+from luthier_trainer.auto import Choice, Sizes, choose
+
+STARTER = Sizes(2_000_000, 12_000, rows=300, tokens=40_000, ships_general_rows=True)
+LLAMA_7B = Sizes(7_000_000_000, 2_500_000, rows=9_000, tokens=4_000_000, ships_general_rows=False)
+
+SIZES = st.builds(
+    Sizes,
+    parameters=st.integers(10_000, 10**12),
+    lora_parameters_per_rank=st.integers(100, 10**8),
+    rows=st.integers(1, 10**7),
+    tokens=st.integers(1, 10**10),
+    ships_general_rows=st.booleans(),
+)
+UP, DOWN, SAME = 1, -1, 0
+TRENDS = {
+    "parameters": {"rank": UP, "epochs": DOWN, "batch_size": SAME, "learning_rate": DOWN},
+    "lora_parameters_per_rank": {
+        "rank": DOWN,
+        "epochs": SAME,
+        "batch_size": SAME,
+        "learning_rate": SAME,
+    },
+    "rows": {"rank": SAME, "epochs": DOWN, "batch_size": UP, "learning_rate": SAME},
+    "tokens": {"rank": UP, "epochs": SAME, "batch_size": SAME, "learning_rate": SAME},
+}
+"""How each number follows each size while that grows: in this direction, or not at all."""
+
+
+@pytest.mark.parametrize("size", TRENDS)
+@given(sizes=SIZES, growth=st.floats(1, 10_000))
+def test_every_number_is_monotone_in_each_size(size: str, sizes: Sizes, growth: float) -> None:
+    grown = dataclasses.replace(sizes, **{size: math.ceil(getattr(sizes, size) * growth)})
+    before, after = choose(sizes), choose(grown)
+    for number, direction in TRENDS[size].items():
+        change = getattr(after, number) - getattr(before, number)
+        assert change * direction >= 0, number
+        assert direction or change == 0, number
+    assert after.retain_share == before.retain_share
+
+
+@pytest.mark.parametrize("size", TRENDS)
+def test_the_numbers_that_follow_a_size_do_move(size: str) -> None:
+    sizes = Sizes(50_000_000, 40_000, rows=100, tokens=700_000, ships_general_rows=True)
+    grown = dataclasses.replace(sizes, **{size: getattr(sizes, size) * 1_000})
+    if size == "lora_parameters_per_rank":
+        grown = dataclasses.replace(sizes, **{size: getattr(sizes, size) * 10})
+    before, after = choose(sizes), choose(grown)
+    for number, direction in TRENDS[size].items():
+        change = getattr(after, number) - getattr(before, number)
+        assert math.copysign(1, change) == direction if change else direction == SAME, number
+
+
+def test_seven_billion_weights_get_what_qlora_used() -> None:
+    choice = choose(LLAMA_7B)
+    assert choice.learning_rate == pytest.approx(2e-4)
+    assert choice.epochs == 3
+
+
+@pytest.mark.parametrize(
+    ("parameters", "learning_rate"),
+    [(33_000_000_000, 1.3e-4), (65_000_000_000, 1.1e-4), (2_000_000, 2e-3)],
+)
+def test_the_learning_rate_is_on_the_documented_curve(
+    parameters: int, learning_rate: float
+) -> None:
+    choice = choose(dataclasses.replace(LLAMA_7B, parameters=parameters))
+    assert choice.learning_rate == pytest.approx(learning_rate, rel=0.05)
+
+
+def test_two_million_weights_get_thirty_epochs() -> None:
+    assert choose(STARTER).epochs == 30
+
+
+@given(sizes=SIZES)
+def test_the_adapter_is_within_a_tenth_of_the_base(sizes: Sizes) -> None:
+    choice = choose(sizes)
+    tenth = sizes.parameters / 10
+    assert choice.rank * sizes.lora_parameters_per_rank <= tenth or choice.rank == 1
+    assert choice.rank in {1, 2, 4, 8, 16, 32, 64}
+    assert choice.alpha == 2 * choice.rank
+
+
+@given(sizes=SIZES)
+def test_every_number_is_one_that_a_caller_may_give(sizes: Sizes) -> None:
+    choice = choose(sizes)
+    assert 1 <= choice.epochs <= 1000
+    assert 1 <= choice.batch_size <= 32
+    assert 0 < choice.learning_rate < 0.1
+    assert choice.rank >= 1
+
+
+@given(sizes=SIZES)
+def test_general_rows_are_mixed_in_where_there_are_some(sizes: Sizes) -> None:
+    choice = choose(sizes)
+    assert (choice.retain_share > 0) == sizes.ships_general_rows
+    assert 0 <= choice.retain_share <= 0.9
+
+
+@given(sizes=SIZES)
+def test_every_field_has_a_reason_that_names_its_number(sizes: Sizes) -> None:
+    choice = choose(sizes)
+    fields = {field.name for field in Hyperparameters.DESCRIPTOR.fields}
+    assert set(choice.reasons) == fields
+    for field, number in _numbers(choice).items():
+        assert f"{number:g}" in choice.reasons[field], field
+
+
+@pytest.mark.parametrize(
+    ("sizes", "why"),
+    [
+        (STARTER, "holds about 40,000 tokens"),
+        (dataclasses.replace(STARTER, tokens=10**9), "a tenth of the base's weights"),
+        (dataclasses.replace(LLAMA_7B, tokens=10**10), "the most"),
+        (dataclasses.replace(LLAMA_7B, tokens=100), "the least"),
+    ],
+)
+def test_the_reason_of_a_rank_is_the_bound_that_decided(sizes: Sizes, why: str) -> None:
+    assert why in choose(sizes).reasons["lora_rank"]
+    assert ("holds about" in choose(sizes).reasons["lora_rank"]) == ("holds about" in why)
+
+
+def test_epochs_that_many_rows_have_cut_say_so() -> None:
+    choice = choose(dataclasses.replace(STARTER, rows=20_000))
+    assert choice.epochs == 5
+    assert "20000 rows" in choice.reasons["epoch_count"]
+    assert "rows" not in choose(STARTER).reasons["epoch_count"]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "shown"),
+    [(2_023_456, "2.02 M"), (999_999_999, "1 B"), (7_000_000_000, "7 B"), (33 * 10**9, "33 B")],
+)
+def test_reasons_show_sizes_as_people_write_them(parameters: int, shown: str) -> None:
+    choice = choose(dataclasses.replace(LLAMA_7B, parameters=parameters))
+    assert f"a model of {shown} weights" in choice.reasons["learning_rate_multiplier"]
+
+
+def _numbers(choice: Choice) -> dict[str, float]:
+    return {
+        "epoch_count": choice.epochs,
+        "batch_size": choice.batch_size,
+        "learning_rate_multiplier": choice.learning_rate,
+        "lora_rank": choice.rank,
+        "lora_alpha": choice.alpha,
+        "retain_share": choice.retain_share,
+    }
