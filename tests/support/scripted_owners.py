@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 from google.protobuf.empty_pb2 import Empty
@@ -35,11 +35,12 @@ from luthier.trainer.v1 import (
     training_job_service_pb2,
     training_job_service_pb2_grpc,
 )
-from luthier_common.errors import PlatformError, not_found
-from luthier_common.identity import current_identity
-from luthier_common.names import new_id, parent_of
+from luthier_common.errors import InvalidArgument, PlatformError, not_found
+from luthier_common.identity import LIBRARY, current_identity
+from luthier_common.logs import request_id
+from luthier_common.names import new_id, parent_of, project_of
 
-from tests.support.grpc_server import Serving, serving
+from tests.support.grpc_server import Service, Serving, serving
 
 M = TypeVar("M", bound=Message)
 BASE_DIGEST = "b" * 64
@@ -67,8 +68,11 @@ class Shelf(dict[str, M]):
         found = [name for name in self if parent_of(name) == request.parent]
         if getattr(request, "order_by", "") != "create_time":
             found.reverse()
-        start = request.page_token or getattr(request, "after", "")
+        start = request.page_token or request.after
         if start:
+            if start not in found:
+                what = "after must be the name of an item of the list"
+                raise InvalidArgument(what, reason="INVALID_AFTER", field="after")
             found = found[found.index(start) + 1 :]
         size = request.page_size or default
         token = found[size - 1] if len(found) > size else ""
@@ -89,19 +93,34 @@ class Owners:
     requests: list[Message] = field(default_factory=list)
     callers: list[str] = field(default_factory=list)
     deadlines: list[float | None] = field(default_factory=list)
+    request_ids: list[str] = field(default_factory=list)
     failure: PlatformError | None = None
+    """What every call fails with."""
+    failures: dict[type[Message], PlatformError] = field(default_factory=dict)
+    """What calls with such a request fail with."""
     answer: Sequence[str] = ("Hel", "lo")
     break_after: PlatformError | None = None
     hang: asyncio.Event | None = None
     hung_up: asyncio.Event = field(default_factory=asyncio.Event)
+    finish: generation_pb2.ChatFinish.FinishReason | None = generation_pb2.ChatFinish.STOP
+    """How answers end; None: without a word."""
+
+    def reset(self) -> None:
+        """Forget everything; the library has one model."""
+        fresh = Owners()
+        for one in fields(self):
+            setattr(self, one.name, getattr(fresh, one.name))
+        self.add_model("luthier-starter")
 
     def served(self, request: Message, context: Any) -> None:
         caller = current_identity()
         self.requests.append(request)
         self.callers.append(f"{caller.project} {caller.role.name} {caller.subject}")
         self.deadlines.append(context.time_remaining())
-        if self.failure is not None:
-            raise self.failure
+        self.request_ids.append(request_id.get() or "")
+        failure = self.failures.get(type(request), self.failure)
+        if failure is not None:
+            raise failure
 
     def last(self, kind: type[M]) -> M:
         found = [request for request in self.requests if isinstance(request, kind)]
@@ -122,15 +141,39 @@ class Owners:
         )
         return self.adapters.put(f"projects/{project}/adapters/{adapter_id}", adapter)
 
-    def add_job(self, job_id: str, **fields: Any) -> training_job_pb2.TrainingJob:
+    def add_file(
+        self, file_id: str, data: bytes = b"{}\n", project: str = "default", **values: Any
+    ) -> file_pb2.File:
+        name = f"projects/{project}/files/{file_id}"
+        self.contents[name] = data
+        given = {"display_name": "rows.jsonl", "purpose": file_pb2.File.FINE_TUNE} | values
+        return self.files.put(name, file_pb2.File(size_bytes=len(data), **given))
+
+    def add_dataset(
+        self, dataset_id: str, project: str = "default", **values: Any
+    ) -> dataset_pb2.Dataset:
+        given = {
+            "base_model": "projects/library/baseModels/luthier-starter",
+            "source_files": [f"projects/{project}/files/file-handbook"],
+        }
+        dataset = dataset_pb2.Dataset(**(given | values))
+        return self.datasets.put(f"projects/{project}/datasets/{dataset_id}", dataset)
+
+    def add_event(self, job: str, number: int, **values: Any) -> training_job_pb2.TrainingJobEvent:
+        event = training_job_pb2.TrainingJobEvent(**values)
+        return self.events.put(f"{job}/events/{number}", event)
+
+    def add_job(
+        self, job_id: str, project: str = "default", **fields: Any
+    ) -> training_job_pb2.TrainingJob:
         values: dict[str, Any] = {
             "base_model": "projects/library/baseModels/luthier-starter",
-            "training_file": "projects/default/files/file-rows",
+            "training_file": f"projects/{project}/files/file-rows",
             "state": training_job_pb2.TrainingJob.QUEUED,
             "seed": 7,
         }
         job = training_job_pb2.TrainingJob(**(values | fields))
-        return self.jobs.put(f"projects/default/trainingJobs/{job_id}", job)
+        return self.jobs.put(f"projects/{project}/trainingJobs/{job_id}", job)
 
 
 class _Servicer:
@@ -304,6 +347,10 @@ class _Generation(_Servicer, generation_service_pb2_grpc.GenerationServiceServic
         owners = self._owners
         owners.served(request, context)
         tuned = "/adapters/" in request.model
+        shelf: Shelf[Any] = owners.adapters if tuned else owners.base_models
+        if project_of(request.model) not in (LIBRARY, current_identity().project):
+            raise not_found(request.model)
+        shelf.take(request.model)
         who = {
             "base_model_digest": BASE_DIGEST,
             "adapter_digest": ADAPTER_DIGEST if tuned else "",
@@ -318,69 +365,37 @@ class _Generation(_Servicer, generation_service_pb2_grpc.GenerationServiceServic
                 await owners.hang.wait()
             finally:
                 owners.hung_up.set()
+        if owners.finish is None:
+            return
         finish = generation_pb2.ChatFinish(
-            reason=generation_pb2.ChatFinish.STOP,
+            reason=owners.finish,
             prompt_tokens=5,
             completion_tokens=len(owners.answer),
         )
         yield answer(finish=finish, **who)
 
 
-def _services(owners: Owners) -> list[tuple[Any, Callable[..., None], Any]]:
-    dataset = (file_service_pb2, dataset_service_pb2)
-    inference = (base_model_service_pb2, adapter_service_pb2, generation_service_pb2)
-    modules = {
-        module.__name__.rpartition(".")[2].removesuffix("_pb2"): module
-        for module in (*dataset, *inference, training_job_service_pb2)
-    }
+_SERVICES: list[tuple[type[_Servicer], Any, Any]] = [
+    (_Files, file_service_pb2, file_service_pb2_grpc),
+    (_Datasets, dataset_service_pb2, dataset_service_pb2_grpc),
+    (_Jobs, training_job_service_pb2, training_job_service_pb2_grpc),
+    (_BaseModels, base_model_service_pb2, base_model_service_pb2_grpc),
+    (_Adapters, adapter_service_pb2, adapter_service_pb2_grpc),
+    (_Generation, generation_service_pb2, generation_service_pb2_grpc),
+]
 
-    def one(servicer: Any, adder: Callable[..., None], module: str, service: str) -> Any:
-        return servicer, adder, modules[module].DESCRIPTOR.services_by_name[service]
 
-    return [
-        one(
-            _Files(owners),
-            file_service_pb2_grpc.add_FileServiceServicer_to_server,
-            "file_service",
-            "FileService",
-        ),
-        one(
-            _Datasets(owners),
-            dataset_service_pb2_grpc.add_DatasetServiceServicer_to_server,
-            "dataset_service",
-            "DatasetService",
-        ),
-        one(
-            _Jobs(owners),
-            training_job_service_pb2_grpc.add_TrainingJobServiceServicer_to_server,
-            "training_job_service",
-            "TrainingJobService",
-        ),
-        one(
-            _BaseModels(owners),
-            base_model_service_pb2_grpc.add_BaseModelServiceServicer_to_server,
-            "base_model_service",
-            "BaseModelService",
-        ),
-        one(
-            _Adapters(owners),
-            adapter_service_pb2_grpc.add_AdapterServiceServicer_to_server,
-            "adapter_service",
-            "AdapterService",
-        ),
-        one(
-            _Generation(owners),
-            generation_service_pb2_grpc.add_GenerationServiceServicer_to_server,
-            "generation_service",
-            "GenerationService",
-        ),
-    ]
+def _services(owners: Owners) -> Iterator[Service]:
+    for servicer, messages, stubs in _SERVICES:
+        (descriptor,) = messages.DESCRIPTOR.services_by_name.values()
+        adder = getattr(stubs, f"add_{descriptor.name}Servicer_to_server")
+        yield servicer(owners), adder, descriptor
 
 
 @asynccontextmanager
 async def scripted_owners() -> AsyncIterator[tuple[Owners, Serving]]:
     """Serve all of them on one port."""
     owners = Owners()
-    owners.add_model("luthier-starter")
+    owners.reset()
     async with serving(*_services(owners)) as server:
         yield owners, server

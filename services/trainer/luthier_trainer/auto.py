@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 _REFERENCE_PARAMETERS = 7e9
 _EXPONENT = 0.28
@@ -67,53 +67,64 @@ class Choice:
 def choose(sizes: Sizes) -> Choice:
     """Apply the rule. Every number is monotone in each of the sizes."""
     factor = max(0.5, (_REFERENCE_PARAMETERS / max(1, sizes.parameters)) ** _EXPONENT)
-    rank = _rank(sizes)
-    most = math.ceil(_MOST_ROW_VISITS / max(1, sizes.rows))
-    epochs = max(1, min(round(_REFERENCE_EPOCHS * factor), most))
+    rank, why_rank = _rank(sizes)
+    epochs, why_epochs = _epochs(sizes, factor)
     batch_size = min(_MOST_BATCH, _power_of_two_at_most(sizes.rows / _LEAST_STEPS_PER_EPOCH))
     learning_rate = float(f"{_REFERENCE_LEARNING_RATE * factor:.3g}")
     retain_share = _RETAIN_SHARE if sizes.ships_general_rows else 0.0
-    return Choice(
-        rank=rank,
-        alpha=2 * rank,
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        retain_share=retain_share,
-        reasons=_reasons(sizes, rank, epochs, batch_size, learning_rate, retain_share),
-    )
-
-
-def _rank(sizes: Sizes) -> int:
-    per_rank = max(1, sizes.lora_parameters_per_rank)
-    wanted = _power_of_two_at_least(sizes.tokens / (_BITS_PER_WEIGHT * per_rank))
-    ceiling = _power_of_two_at_most(_MOST_TRAINABLE_SHARE * sizes.parameters / per_rank)
-    return min(max(_LEAST_RANK, wanted), _MOST_RANK, ceiling)
-
-
-def _reasons(
-    sizes: Sizes,
-    rank: int,
-    epochs: int,
-    batch_size: int,
-    learning_rate: float,
-    retain_share: float,
-) -> dict[str, str]:
-    model = f"a model of {sizes.parameters / 1e6:,.3g} M weights"
     general = "general rows with the base model" if retain_share else "no general rows"
-    return {
-        "epoch_count": f"{epochs} epochs: small models need more passes over a fact than {model}"
-        if sizes.parameters > _REFERENCE_PARAMETERS
-        else f"{epochs} epochs: {model} needs more passes over a fact than one of 7 B does (3)",
+    reasons = {
+        "epoch_count": f"{epochs} epochs: {why_epochs}",
         "batch_size": f"batches of {batch_size} rows: {sizes.rows} rows give at least "
         f"{_LEAST_STEPS_PER_EPOCH} steps an epoch where they can",
         "learning_rate_multiplier": f"learning rate {learning_rate:g}: 2e-4 at 7 B, more for "
-        f"smaller models; this is {model}",
-        "lora_rank": f"rank {rank}: at two bits a weight it holds about {sizes.tokens:,} tokens "
-        "of one bit each, and stays within a tenth of the base's weights",
-        "lora_alpha": f"alpha {2 * rank}: twice the rank",
+        f"smaller models; this is {_model(sizes)}",
+        "lora_rank": f"rank {rank}: {why_rank}",
+        "lora_alpha": _why_alpha(rank),
         "retain_share": f"retain share {retain_share:g}: there are {general}",
     }
+    return Choice(rank, 2 * rank, epochs, batch_size, learning_rate, retain_share, reasons)
+
+
+def with_rank(choice: Choice, rank: int) -> Choice:
+    """Return the choice for who has set the rank: alpha follows it."""
+    reasons = {**choice.reasons, "lora_alpha": _why_alpha(rank)}
+    return replace(choice, rank=rank, alpha=2 * rank, reasons=reasons)
+
+
+def _rank(sizes: Sizes) -> tuple[int, str]:
+    per_rank = max(1, sizes.lora_parameters_per_rank)
+    wanted = _power_of_two_at_least(sizes.tokens / (_BITS_PER_WEIGHT * per_rank))
+    ceiling = _power_of_two_at_most(_MOST_TRAINABLE_SHARE * sizes.parameters / per_rank)
+    rank = min(max(_LEAST_RANK, wanted), _MOST_RANK, ceiling)
+    if rank < min(max(_LEAST_RANK, wanted), _MOST_RANK):
+        return rank, "a higher one would tune more than a tenth of the base's weights"
+    data = f"{sizes.tokens:,} tokens of one bit each, at two bits a weight"
+    if rank < wanted:
+        return rank, f"the most that is chosen; {data}, would fill more"
+    if rank > wanted:
+        return rank, f"the least that is chosen; {data}, would fit into less"
+    return rank, f"it holds about {data}"
+
+
+def _epochs(sizes: Sizes, factor: float) -> tuple[int, str]:
+    wanted = round(_REFERENCE_EPOCHS * factor)
+    most = math.ceil(_MOST_ROW_VISITS / max(1, sizes.rows))
+    if most < wanted:
+        return most, f"of {sizes.rows} rows, more would be above {_MOST_ROW_VISITS:,} readings"
+    if sizes.parameters > _REFERENCE_PARAMETERS:
+        return wanted, f"small models need more passes over a fact than {_model(sizes)}"
+    return wanted, f"{_model(sizes)} needs more passes over a fact than one of 7 B does (3)"
+
+
+def _model(sizes: Sizes) -> str:
+    millions = float(f"{sizes.parameters / 1e6:.3g}")
+    size = f"{millions:g} M" if millions < 1000 else f"{millions / 1000:.12g} B"
+    return f"a model of {size} weights"
+
+
+def _why_alpha(rank: int) -> str:
+    return f"alpha {2 * rank}: twice the rank"
 
 
 def _power_of_two_at_most(value: float) -> int:

@@ -1,7 +1,7 @@
 """Proof that a run learns with true gradients, before its first step and after each evaluation.
 
 The loss also falls without them: what the residual path alone can learn looks like progress and
-destroys the model (ADR 6).
+destroys the model (ADR 8).
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ def load_quantized(folder: Path) -> Any:
     model.config.use_cache = False
     for _, layer in quantized_layers(model):
         # On CPUs with AVX512-BF16, bitsandbytes 0.50.2 repacks the weights at the first forward
-        # pass in eval mode, and from then on no gradient comes through the layer (ADR 6).
+        # pass in eval mode, and from then on no gradient comes through the layer (ADR 8).
         layer.support_avx512bf16_for_cpu = False
     return model
 
