@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import grpc
+import grpc.aio
+import httpx2
 import openai
 from luthier.gateway.v1 import api_key_pb2, api_key_service_pb2, api_key_service_pb2_grpc
 from luthier.policy.v1 import policy_pb2
@@ -45,6 +46,12 @@ class RunningGateway:
         """Return the official SDK's other half, for `asyncio.to_thread`."""
         return openai.OpenAI(base_url=f"{self.rest}/v1", api_key=key, max_retries=0, timeout=30)
 
+    def http(self, key: str = KEY) -> httpx2.AsyncClient:
+        """Return a plain HTTP client, for what the SDK would never send."""
+        return httpx2.AsyncClient(
+            base_url=f"{self.rest}/v1", headers=dict(bearer(key)) if key else {}, timeout=30
+        )
+
     @asynccontextmanager
     async def channel(self) -> AsyncIterator[grpc.aio.Channel]:
         """Open a plain gRPC channel."""
@@ -64,6 +71,13 @@ class RunningGateway:
             stub = api_key_service_pb2_grpc.ApiKeyServiceStub(channel)
             key: api_key_pb2.ApiKey = await stub.CreateApiKey(request, metadata=bearer(KEY))
             return key
+
+    async def revoke_key(self, key: api_key_pb2.ApiKey) -> None:
+        """Have the operator revoke a key."""
+        async with self.channel() as channel:
+            request = api_key_service_pb2.DeleteApiKeyRequest(name=key.name)
+            stub = api_key_service_pb2_grpc.ApiKeyServiceStub(channel)
+            await stub.DeleteApiKey(request, metadata=bearer(KEY))
 
     def metric(self, name: str, **labels: str) -> float:
         """Return the value of a metric; 0 when it does not exist."""

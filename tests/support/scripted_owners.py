@@ -68,11 +68,10 @@ class Shelf(dict[str, M]):
         found = [name for name in self if parent_of(name) == request.parent]
         if getattr(request, "order_by", "") != "create_time":
             found.reverse()
-        start = request.page_token or request.after
+        start = request.page_token or getattr(request, "after", "")
         if start:
             if start not in found:
-                what = "after must be the name of an item of the list"
-                raise InvalidArgument(what, reason="INVALID_AFTER", field="after")
+                raise InvalidArgument("no item", reason="INVALID_AFTER", field="after")
             found = found[found.index(start) + 1 :]
         size = request.page_size or default
         token = found[size - 1] if len(found) > size else ""
@@ -146,13 +145,13 @@ class Owners:
     ) -> file_pb2.File:
         name = f"projects/{project}/files/{file_id}"
         self.contents[name] = data
-        given = {"display_name": "rows.jsonl", "purpose": file_pb2.File.FINE_TUNE} | values
+        given: dict[str, Any] = {"display_name": "rows.jsonl", "purpose": file_pb2.File.FINE_TUNE} | values
         return self.files.put(name, file_pb2.File(size_bytes=len(data), **given))
 
     def add_dataset(
         self, dataset_id: str, project: str = "default", **values: Any
     ) -> dataset_pb2.Dataset:
-        given = {
+        given: dict[str, Any] = {
             "base_model": "projects/library/baseModels/luthier-starter",
             "source_files": [f"projects/{project}/files/file-handbook"],
         }
@@ -351,7 +350,7 @@ class _Generation(_Servicer, generation_service_pb2_grpc.GenerationServiceServic
         if project_of(request.model) not in (LIBRARY, current_identity().project):
             raise not_found(request.model)
         shelf.take(request.model)
-        who = {
+        who: dict[str, Any] = {
             "base_model_digest": BASE_DIGEST,
             "adapter_digest": ADAPTER_DIGEST if tuned else "",
         }

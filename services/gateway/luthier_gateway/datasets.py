@@ -14,7 +14,7 @@ from luthier_gateway.openai.jobs import base_model
 from luthier_gateway.openai.names import DATASETS, FILES, cursor, resource
 from luthier_gateway.openai.pages import gather, page
 from luthier_gateway.owners import caller_parent, caller_project
-from luthier_gateway.requests import After, Body, Limit, Order, OwnersDependency, order_by
+from luthier_gateway.requests import After, Body, Limit, Order, OwnersDependency, Text, order_by
 
 router = APIRouter(prefix="/datasets")
 
@@ -48,7 +48,7 @@ class DatasetRequest(Body):
     """What to build."""
 
     model: Annotated[str, Field(min_length=1, max_length=300)]
-    source_files: Annotated[list[str], Field(min_length=1)]
+    source_files: Annotated[list[Text], Field(min_length=1)]
     recipes: Annotated[list[RecipeRequest], Field(min_length=1)]
     name: Annotated[str, Field(max_length=200)] = ""
 

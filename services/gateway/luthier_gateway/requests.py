@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from fastapi import Depends, Query, Request
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from luthier_gateway.metrics import RestMetrics
 from luthier_gateway.owners import Owners
@@ -15,6 +15,19 @@ class Body(BaseModel):
     """A JSON body, or a part of one; fields that nobody knows are ignored, as OpenAI does."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
+
+
+def _encodable(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("must be valid Unicode") from None
+    return text
+
+
+Text = Annotated[str, AfterValidator(_encodable)]
+"""Text of a body. JSON can hold half a character (a lone surrogate), the owners cannot; where a
+length is demanded, the check comes with it."""
 
 
 async def _owners(request: Request) -> Owners:

@@ -22,13 +22,12 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from luthier_gateway import datasets
+from luthier_gateway.body_limit import BodyLimit
+from luthier_gateway.hanging_up import CALLER_GONE
 from luthier_gateway.identity import KeyRing
 from luthier_gateway.metrics import RestMetrics
 from luthier_gateway.openai import chat, errors, files, jobs, models
 from luthier_gateway.owners import Owners
-
-_JSON_BYTES = 8 * 1024 * 1024  # the largest body that is not an upload
-_STATUS_WHEN_NONE_WAS_SENT = 499  # the caller hung up first
 
 logger = logging.getLogger(__name__)
 
@@ -36,26 +35,20 @@ logger = logging.getLogger(__name__)
 def create_app(
     owners: Owners, ring: KeyRing, metrics: RestMetrics, *, max_upload_bytes: int
 ) -> ASGIApp:
-    """Return the REST API, all of it under `/v1`."""
-    app = FastAPI(
-        openapi_url=None,
-        docs_url=None,
-        redoc_url=None,
-        redirect_slashes=False,
-        max_body_size=_JSON_BYTES,
-    )
-    app.state.owners = owners
-    app.state.metrics = metrics
-    errors.install(app)
-    for router in (
-        files.router(max_upload_bytes=max_upload_bytes),
-        jobs.router,
-        models.router,
-        chat.router,
-        datasets.router,
-    ):
-        app.include_router(router, prefix="/v1")
-    return Front(app, ring, metrics)
+    """Return the REST API and what happens around it."""
+    api = BodyLimit(create_api(owners, metrics), max_upload_bytes=max_upload_bytes)
+    return Front(api, ring, metrics)
+
+
+def create_api(owners: Owners, metrics: RestMetrics) -> FastAPI:
+    """Return the routes, all of them under `/v1`."""
+    api = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
+    api.state.owners = owners
+    api.state.metrics = metrics
+    errors.install(api)
+    for router in (files.router, jobs.router, models.router, chat.router, datasets.router):
+        api.include_router(router, prefix="/v1")
+    return api
 
 
 class Front:
@@ -75,7 +68,7 @@ class Front:
         request_id.set(
             current
         )  # the server gives every request a task, hence a context, of its own
-        status = _STATUS_WHEN_NONE_WAS_SENT
+        status = CALLER_GONE
         identity: Identity | None = None
 
         async def send_with_id(message: Message) -> None:

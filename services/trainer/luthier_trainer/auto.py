@@ -6,7 +6,7 @@ Reference points, all of them on the curves, none of them a special case:
   2e-4 * (7e9 / N) ** 0.28 gives 2.0e-4 at 7 B, 1.3e-4 at 33 B, 1.1e-4 at 65 B and 2e-3 at 2 M.
 * Small models need more passes over a fact: Allen-Zhu & Li 2024 (Physics of Language Models 3.3)
   count about 2 bits of knowledge a weight after 1,000 exposures and 1 bit after 100. OpenAI's
-  hosted tuning used 3 epochs; 3 times the same factor gives 3 at 7 B and 30 at 2 M.
+  hosted tuning used 3 epochs; 3 times the same factor gives 3 at 7 B and about 30 at 2 M.
 * LoRA equals full tuning while the adapter's capacity exceeds the data's information, about one
   bit a token, on all linear layers and with small batches, at a learning rate that does not
   depend on the rank (Schulman et al. 2025, "LoRA Without Regret").

@@ -8,12 +8,13 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from luthier.inference.v1.generation_service_pb2 import StreamChatResponse
 from luthier_common.errors import Internal, PlatformError
 from starlette.types import Receive, Scope, Send
 
+from luthier_gateway.hanging_up import CALLER_GONE, unless_hung_up
 from luthier_gateway.metrics import RestMetrics
 from luthier_gateway.openai import models
 from luthier_gateway.openai.chat_request import ChatRequest
@@ -31,10 +32,15 @@ logger = logging.getLogger(__name__)
 
 @router.post("/chat/completions")
 async def create_completion(
-    body: ChatRequest, owners: OwnersDependency, metrics: MetricsDependency
+    body: ChatRequest, request: Request, owners: OwnersDependency, metrics: MetricsDependency
 ) -> Response:
-    """Answer a conversation."""
+    """Answer a conversation; for a caller who hangs up, no more is written."""
     body.check()
+    answer = await unless_hung_up(request, _answer(body, owners, metrics))
+    return answer or Response(status_code=CALLER_GONE)
+
+
+async def _answer(body: ChatRequest, owners: Owners, metrics: RestMetrics) -> Response:
     completion = Completion(body.model)
     pieces = await _ask(body, owners)
     try:

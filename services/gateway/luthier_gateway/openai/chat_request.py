@@ -8,7 +8,7 @@ from luthier.inference.v1 import generation_pb2, generation_service_pb2
 from pydantic import BeforeValidator, ConfigDict, Field
 
 from luthier_gateway.openai.errors import invalid
-from luthier_gateway.requests import Body
+from luthier_gateway.requests import Body, Text
 
 _INT32 = 2**31
 _INT64 = 2**63
@@ -54,7 +54,7 @@ class Message(Body):
     """One message of the conversation."""
 
     role: Literal["developer", "system", "user", "assistant"]
-    content: Annotated[str, BeforeValidator(_as_text)]
+    content: Annotated[Text, BeforeValidator(_as_text)]
 
     def to_proto(self) -> generation_pb2.ChatMessage:
         """Return the message; `developer` is the newer word for `system`."""

@@ -87,6 +87,24 @@ def answer(error: PlatformError) -> JSONResponse:
     return JSONResponse(body, status, headers)
 
 
+def too_large() -> HTTPException:
+    """Return the refusal of a body; an HTTPException, for only those pass while one is parsed."""
+    return HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+
+
+def answer_http(error: HTTPException, method: str, path: str) -> JSONResponse:
+    """Return the response that tells of what HTTP itself calls wrong."""
+    status = HTTPStatus(error.status_code)
+    message, code = str(error.detail), status.phrase.lower().replace(" ", "_")
+    if status == HTTPStatus.NOT_FOUND:
+        message, code = f"Unknown request URL: {method} {path}", "unknown_url"
+    elif status == HTTPStatus.METHOD_NOT_ALLOWED:
+        message = f"{method} is not allowed on {path}"
+    elif status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        message, code = "The body is too large", "body_too_large"
+    return JSONResponse(_body(status, message, None, code), status, error.headers)
+
+
 def job_error(status: status_pb2.Status) -> dict[str, str | None]:
     """Return a failure kept in a record as `{code, message, param}`."""
     error = from_status(status)
@@ -120,7 +138,13 @@ def _worded(error: PlatformError) -> tuple[str | None, str]:
     if error.field is None or error.field in _RESOURCE_FIELDS:
         return None, message
     param = _param(error.field)
-    return param, re.sub(rf"(?<![\w.]){re.escape(error.field)}(?![\w\[])", param, message)
+    message = _replaced(message, error.field, param)
+    # Some sentences call a field by its last name.
+    return param, _replaced(message, *(path.rpartition(".")[2] for path in (error.field, param)))
+
+
+def _replaced(message: str, own: str, public: str) -> str:
+    return re.sub(rf"(?<![\w.]){re.escape(own)}(?![\w\[])", lambda _: public, message)
 
 
 def _param(field: str) -> str:
@@ -162,15 +186,7 @@ def _validation_body(found: Sequence[Any]) -> dict[str, Any]:
 
 async def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    status = HTTPStatus(error.status_code)
-    message, code = str(error.detail), status.phrase.lower().replace(" ", "_")
-    if status == HTTPStatus.NOT_FOUND:
-        message, code = f"Unknown request URL: {request.method} {request.url.path}", "unknown_url"
-    elif status == HTTPStatus.METHOD_NOT_ALLOWED:
-        message = f"{request.method} is not allowed on {request.url.path}"
-    elif status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-        message, code = "The body is too large", "body_too_large"
-    return JSONResponse(_body(status, message, None, code), status, error.headers)
+    return answer_http(error, request.method, request.url.path)
 
 
 async def _defect(_: Request, error: Exception) -> JSONResponse:

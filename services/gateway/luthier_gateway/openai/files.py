@@ -22,6 +22,8 @@ from luthier_gateway.requests import After, Order, OwnersDependency, order_by
 _PIECE_BYTES = 512 * 1024
 _OTHER_FIELDS = 8
 
+router = APIRouter(prefix="/files")
+
 _UPLOADED = {
     "fine-tune": file_pb2.File.FINE_TUNE,
     "user_data": file_pb2.File.USER_DATA,
@@ -30,17 +32,7 @@ _PURPOSES = _UPLOADED | {"fine-tune-results": file_pb2.File.FINE_TUNE_RESULTS}
 _PURPOSE_NAMES = {value: name for name, value in _PURPOSES.items()}
 
 
-def router(*, max_upload_bytes: int) -> APIRouter:
-    """Return the routes of files; larger uploads are answered with 413."""
-    routes = APIRouter()
-    routes.post("/files", max_body_size=max_upload_bytes)(create_file)
-    routes.get("/files")(list_files)
-    routes.get("/files/{file_id}")(retrieve_file)
-    routes.delete("/files/{file_id}")(delete_file)
-    routes.get("/files/{file_id}/content")(file_content)
-    return routes
-
-
+@router.post("")
 async def create_file(request: Request, owners: OwnersDependency) -> dict[str, Any]:
     """Store an upload; the parser spools what exceeds a megabyte to disk."""
     async with request.form(max_files=1, max_fields=_OTHER_FIELDS) as form:
@@ -49,6 +41,7 @@ async def create_file(request: Request, owners: OwnersDependency) -> dict[str, A
     return to_file(file)
 
 
+@router.get("")
 async def list_files(
     owners: OwnersDependency,
     after: After = None,
@@ -77,12 +70,14 @@ async def list_files(
     return page([to_file(file) for file in files], has_more)
 
 
+@router.get("/{file_id}")
 async def retrieve_file(file_id: str, owners: OwnersDependency) -> dict[str, Any]:
     """Return what is known of a file."""
     name = resource(caller_project(), FILES, file_id)
     return to_file(await owners.files.GetFile(file_service_pb2.GetFileRequest(name=name)))
 
 
+@router.delete("/{file_id}")
 async def delete_file(file_id: str, owners: OwnersDependency) -> dict[str, Any]:
     """Delete a file."""
     name = resource(caller_project(), FILES, file_id)
@@ -90,6 +85,7 @@ async def delete_file(file_id: str, owners: OwnersDependency) -> dict[str, Any]:
     return {"id": file_id, "object": "file", "deleted": True}
 
 
+@router.get("/{file_id}/content")
 async def file_content(file_id: str, owners: OwnersDependency) -> StreamingResponse:
     """Return a file's bytes.
 

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field
 
 from luthier_gateway.openai.errors import invalid
 from luthier_gateway.openai.names import FILES, resource
-from luthier_gateway.requests import Body
+from luthier_gateway.requests import Body, Text
 
 _INT64 = 2**63
 
@@ -57,7 +57,7 @@ class Supervised(Body):
 class Method(Body):
     """The kind of tuning."""
 
-    type: str
+    type: Text
     supervised: Supervised | None = None
 
 
@@ -69,7 +69,7 @@ class JobRequest(Body):
     validation_file: Annotated[str, Field(max_length=200)] | None = None
     suffix: Annotated[str, Field(max_length=64)] | None = None
     seed: Annotated[int, Field(ge=-_INT64, lt=_INT64)] | None = None
-    metadata: dict[str, str] | None = None
+    metadata: dict[Text, Text] | None = None
     method: Method | None = None
     hyperparameters: Hyperparameters | None = None
     integrations: list[Any] | None = None

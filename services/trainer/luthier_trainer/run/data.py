@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from jinja2 import TemplateError
 from luthier_common.errors import InvalidArgument
 from torch.utils.data import Sampler
 
@@ -42,7 +43,7 @@ class Rows:
 def load(path: Path, tokenizer: Any, context_tokens: int) -> Rows:
     """Tokenize a JSONL file of conversations; InvalidArgument when no row can be learned."""
     rows, too_long = [], 0
-    with path.open(encoding="utf-8") as lines:
+    with path.open(encoding="utf-8-sig") as lines:  # uploads may begin with a BOM
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
@@ -66,6 +67,16 @@ def tokenize(messages: Sequence[Mapping[str, Any]], tokenizer: Any, *, where: st
     An answer is what rendering one more message adds behind the generation prompt, so any chat
     template serves, marked or not. A message with `weight` 0 is read only.
     """
+    try:
+        return _tokenize(messages, tokenizer, where)
+    except TemplateError as error:
+        raise InvalidArgument(
+            f"{where}: the model's chat template refuses this conversation: {error}",
+            reason="CHAT_TEMPLATE_REFUSES",
+        ) from error
+
+
+def _tokenize(messages: Sequence[Mapping[str, Any]], tokenizer: Any, where: str) -> Row:
     tokens = _render(messages, tokenizer, answer=False)
     labels = [IGNORED] * len(tokens)
     for index, message in enumerate(messages):
@@ -110,7 +121,8 @@ class MixedSampler(Sampler[int]):
         self._general = general
         self._batch_size = min(batch_size, rows)
         wanted = self._batch_size * retain_share / (1 - retain_share)
-        self._retained = round(wanted) if general else 0
+        # One at least: small batches would round to none, and what is to be kept would be lost.
+        self._retained = max(1, round(wanted)) if general and retain_share else 0
         self._seed = seed
         self._epoch = 0
 

@@ -37,8 +37,11 @@ class GradientCheck(TrainerCallback):  # type: ignore[misc]
     ) -> None:
         """Look at the gradients of this step."""
         if self._due:
-            check_first_layer(model)
             check_flow(model)
+            # Later than at the first step, numbers that are none are the data's or the learning
+            # rate's fault: the log has them, and `Curves` says so.
+            if state.global_step == 0 or _is_finite(model):
+                check_first_layer(model)
             self._due = False
 
 
@@ -71,7 +74,10 @@ def flow_cosine(layer: Linear4bit) -> float:
         output = layer(given)
     if not output.requires_grad:
         return 0.0
-    (through,) = torch.autograd.grad(output, given, upstream.to(output.dtype))
+    # None where the graph does not lead back: so it is with what bitsandbytes has repacked.
+    (through,) = torch.autograd.grad(output, given, upstream.to(output.dtype), allow_unused=True)
+    if through is None:
+        return 0.0
     dense = dequantize_4bit(weight.data, weight.quant_state).to(upstream.dtype)
     return float(torch.cosine_similarity(through, upstream @ dense).item())
 
@@ -79,6 +85,11 @@ def flow_cosine(layer: Linear4bit) -> float:
 def _layer(name: str) -> int:
     number = _LAYER.search(name)
     return int(number.group(1)) if number else 0
+
+
+def _is_finite(model: torch.nn.Module) -> bool:
+    gradients = (weight.grad for weight in model.parameters() if weight.grad is not None)
+    return all(bool(torch.isfinite(gradient).all()) for gradient in gradients)
 
 
 def _is_gradient(gradient: torch.Tensor | None) -> bool:

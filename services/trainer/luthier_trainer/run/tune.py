@@ -150,7 +150,7 @@ def _arguments(inputs: Inputs, sampler: data.MixedSampler) -> SFTConfig:
         logging_steps=1,
         logging_nan_inf_filter=False,
         eval_strategy="steps" if judged else "no",
-        eval_steps=max(1, steps // _EVALUATIONS) if judged else None,
+        eval_steps=math.ceil(steps / _EVALUATIONS) if judged else None,
         save_strategy="no",  # by time, see `checkpoints`
         save_total_limit=1,
         seed=seed,

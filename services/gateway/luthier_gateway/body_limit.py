@@ -1,0 +1,43 @@
+"""Bodies have a largest size, and a body beyond it is refused in OpenAI's form."""
+
+from __future__ import annotations
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from luthier_gateway.openai import errors
+
+UPLOAD_ROUTE = ("POST", "/v1/files")
+
+_OTHER_BYTES = 8 * 1024 * 1024
+
+
+class BodyLimit:
+    """Refuses too large a body: before it is read where its length is announced, else on the way.
+
+    FastAPI's own limit answers in plain text, which tells the SDK nothing.
+    """
+
+    def __init__(self, app: ASGIApp, *, max_upload_bytes: int) -> None:
+        self._app = app
+        self._max_upload_bytes = max_upload_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        route = (scope["method"], scope["path"])
+        limit = self._max_upload_bytes if route == UPLOAD_ROUTE else _OTHER_BYTES
+        announced = Headers(scope=scope).get("content-length", "")
+        if announced.isdigit() and int(announced) > limit:
+            await errors.answer_http(errors.too_large(), *route)(scope, receive, send)
+            return
+        seen = 0
+
+        async def receive_some() -> Message:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > limit:
+                raise errors.too_large()
+            return message
+
+        await self._app(scope, receive_some, send)

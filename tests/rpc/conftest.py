@@ -1,0 +1,46 @@
+"""One gateway for each module of tests; what its owners hold is new for each test."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import httpx2
+import pytest
+import pytest_asyncio
+
+from tests.support.gateway import RunningGateway
+from tests.support.gateway import gateway as run_gateway
+from tests.support.scripted_owners import Owners
+from tests.support.sdk import Sdk, official_sdk
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def gateway_process(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[RunningGateway]:
+    async with run_gateway(tmp_path_factory.mktemp("gateway")) as running:
+        yield running
+
+
+@pytest.fixture
+def gateway(gateway_process: RunningGateway) -> RunningGateway:
+    gateway_process.owners.reset()
+    return gateway_process
+
+
+@pytest.fixture
+def owners(gateway: RunningGateway) -> Owners:
+    return gateway.owners
+
+
+@pytest_asyncio.fixture(loop_scope="module", params=["async", "sync"])
+async def sdk(gateway: RunningGateway, request: pytest.FixtureRequest) -> AsyncIterator[Sdk]:
+    """Both halves of the SDK, one after the other."""
+    async with official_sdk(gateway, request.param) as opened:
+        yield opened
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def http(gateway: RunningGateway) -> AsyncIterator[httpx2.AsyncClient]:
+    async with gateway.http() as client:
+        yield client
