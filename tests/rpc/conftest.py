@@ -33,14 +33,29 @@ def owners(gateway: RunningGateway) -> Owners:
     return gateway.owners
 
 
-@pytest_asyncio.fixture(loop_scope="module", params=["async", "sync"])
-async def sdk(gateway: RunningGateway, request: pytest.FixtureRequest) -> AsyncIterator[Sdk]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def both_halves(gateway_process: RunningGateway) -> AsyncIterator[dict[str, Sdk]]:
+    async with (
+        official_sdk(gateway_process, "async") as here,
+        official_sdk(gateway_process, "sync") as in_a_thread,
+    ):
+        yield {"async": here, "sync": in_a_thread}
+
+
+@pytest.fixture(params=["async", "sync"])
+def sdk(
+    gateway: RunningGateway, both_halves: dict[str, Sdk], request: pytest.FixtureRequest
+) -> Sdk:
     """Both halves of the SDK, one after the other."""
-    async with official_sdk(gateway, request.param) as opened:
-        yield opened
+    return both_halves[request.param]
 
 
-@pytest_asyncio.fixture(loop_scope="module")
-async def http(gateway: RunningGateway) -> AsyncIterator[httpx2.AsyncClient]:
-    async with gateway.http() as client:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def http_process(gateway_process: RunningGateway) -> AsyncIterator[httpx2.AsyncClient]:
+    async with gateway_process.http() as client:
         yield client
+
+
+@pytest.fixture
+def http(gateway: RunningGateway, http_process: httpx2.AsyncClient) -> httpx2.AsyncClient:
+    return http_process

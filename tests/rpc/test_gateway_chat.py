@@ -374,9 +374,7 @@ async def test_a_caller_who_gives_up_ends_the_writing_of_an_answer_in_one_piece(
 ) -> None:
     owners.hang = asyncio.Event()
     async with gateway.client() as client:
-        call = asyncio.create_task(
-            client.chat.completions.create(model=BASE, messages=HELLO)
-        )
+        call = asyncio.create_task(client.chat.completions.create(model=BASE, messages=HELLO))
         await eventually(lambda: asked(owners))
         call.cancel()
         await asyncio.wait([call])

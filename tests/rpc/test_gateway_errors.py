@@ -413,9 +413,7 @@ async def test_too_large_an_upload_is_refused(sdk: Sdk, owners: Owners) -> None:
 @pytest.mark.parametrize(
     "content_type", ["multipart/form-data", "multipart/form-data; boundary=a", "text/plain"]
 )
-async def test_a_garbled_form_is_a_bad_request(
-    http: httpx2.AsyncClient, content_type: str
-) -> None:
+async def test_a_garbled_form_is_a_bad_request(http: httpx2.AsyncClient, content_type: str) -> None:
     answer = await http.post("/files", content=b"zzz", headers={"content-type": content_type})
     assert answer.status_code == 400
     told(answer)

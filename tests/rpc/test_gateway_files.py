@@ -51,9 +51,7 @@ async def test_names_in_any_script_survive(sdk: Sdk, owners: Owners) -> None:
     made = await sdk(lambda c: c.files.create(file=(name, b"text"), purpose="user_data"))
     assert made.filename == name
     content = await sdk(lambda c: c.files.content(made.id))
-    assert (
-        "filename*=UTF-8''Handbuch%20gr%C3%B6" in content.response.headers["content-disposition"]
-    )
+    assert "filename*=UTF-8''Handbuch%20gr%C3%B6" in content.response.headers["content-disposition"]
 
 
 async def test_a_file_is_retrieved_and_waited_for(sdk: Sdk, owners: Owners) -> None:

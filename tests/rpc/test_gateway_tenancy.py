@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from typing import Any, cast
 from urllib.parse import quote
 
@@ -15,7 +18,6 @@ import pytest
 import pytest_asyncio
 from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
 from google.protobuf.message import Message
-from luthier.gateway.v1 import api_key_pb2
 from luthier.policy.v1 import policy_pb2
 from luthier_common.errors import NotFound, PermissionDenied, PlatformError
 from luthier_gateway.rest import create_api
@@ -42,7 +44,10 @@ NAMES = {
     "dataset_id": [("dataset-secret", "dataset-absent")],
     "model": [
         ("base-secret", "base-absent"),
-        ("ft:luthier-starter:rivals:support:ad-secret", "ft:luthier-starter:rivals:support:ad-absent"),
+        (
+            "ft:luthier-starter:rivals:support:ad-secret",
+            "ft:luthier-starter:rivals:support:ad-absent",
+        ),
         ("ft:luthier-starter:acme:support:ad-secret", "ft:luthier-starter:acme:support:ad-absent"),
         ("ad-secret", "ad-absent"),
     ],
@@ -96,21 +101,37 @@ def held(owners: Owners) -> dict[str, bytes]:
     return {name: one.SerializeToString() for shelf in shelves for name, one in shelf.items()}
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def keys(gateway_process: RunningGateway) -> dict[str, api_key_pb2.ApiKey]:
-    """A key of the caller, and one of the rival, which has an id to ask for."""
-    return {
-        OWN: await gateway_process.issue_key(policy_pb2.ROLE_ADMIN, OWN),
-        RIVAL: await gateway_process.issue_key(policy_pb2.ROLE_ADMIN, RIVAL, "key-secret"),
-    }
+@dataclass(frozen=True)
+class Project:
+    """Somebody's access: a key, and a client that sends it."""
 
+    secret: str
+    http: httpx2.AsyncClient
 
-async def asked(
-    gateway: RunningGateway, key: api_key_pb2.ApiKey, method: str, path: str
-) -> httpx2.Response:
-    async with gateway.http(key.secret) as client:
+    async def ask(self, method: str, path: str) -> httpx2.Response:
         headers = {"content-type": "application/json"}
-        return await client.request(method, gateway.rest + path, headers=headers)
+        return await self.http.request(method, path, headers=headers)
+
+
+Projects = dict[str, Project]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def projects(gateway_process: RunningGateway) -> AsyncIterator[Projects]:
+    """The caller, an operator of the same project, and a rival, whose key has an id to guess."""
+    async with AsyncExitStack() as stack:
+
+        async def project(role: policy_pb2.Role, name: str, key_id: str = "") -> Project:
+            key = await gateway_process.issue_key(role, name, key_id)
+            http = await stack.enter_async_context(gateway_process.http(key.secret))
+            http.base_url = gateway_process.rest
+            return Project(key.secret, http)
+
+        yield {
+            OWN: await project(policy_pb2.ROLE_ADMIN, OWN),
+            RIVAL: await project(policy_pb2.ROLE_ADMIN, RIVAL, "key-secret"),
+            "operator": await project(policy_pb2.ROLE_OPERATOR, OWN),
+        }
 
 
 def without(answer: httpx2.Response, name: str) -> tuple[int, str, dict[str, str]]:
@@ -132,7 +153,7 @@ async def test_the_tables_know_every_parameter_and_every_resource() -> None:
 async def test_a_foreign_name_in_a_path_answers_as_an_absent_one(
     gateway: RunningGateway,
     owners: Owners,
-    keys: dict[str, api_key_pb2.ApiKey],
+    projects: Projects,
     route: tuple[str, str],
 ) -> None:
     method, template = route
@@ -142,8 +163,9 @@ async def test_a_foreign_name_in_a_path_answers_as_an_absent_one(
     for foreign, absent in NAMES[parameter]:
         answers = [
             without(
-                await asked(
-                    gateway, keys[OWN], method, template.replace(f"{{{parameter}}}", quote(name, "")),
+                await projects[OWN].ask(
+                    method,
+                    template.replace(f"{{{parameter}}}", quote(name, "")),
                 ),
                 name,
             )
@@ -154,7 +176,7 @@ async def test_a_foreign_name_in_a_path_answers_as_an_absent_one(
     assert held(owners) == before
     foreign, _ = NAMES[parameter][0]
     theirs = template.replace(f"{{{parameter}}}", foreign)
-    answer = await asked(gateway, keys[RIVAL], method, theirs)
+    answer = await projects[RIVAL].ask(method, theirs)
     assert answer.status_code != 404, "the name to hide must exist"
 
 
@@ -169,14 +191,14 @@ async def test_a_foreign_name_in_a_path_answers_as_an_absent_one(
 async def test_a_foreign_name_to_go_on_from_answers_as_an_absent_one(
     gateway: RunningGateway,
     owners: Owners,
-    keys: dict[str, api_key_pb2.ApiKey],
+    projects: Projects,
     path: str,
     foreign: str,
     absent: str,
 ) -> None:
     hold_everything(owners, RIVAL)
     answers = [
-        without(await asked(gateway, keys[OWN], "GET", f"{path}?after={name}"), name)
+        without(await projects[OWN].ask("GET", f"{path}?after={name}"), name)
         for name in (foreign, absent)
     ]
     assert answers[0] == answers[1]
@@ -188,14 +210,14 @@ LISTS = [template for method, template in ROUTES if method == "GET" and not para
 
 @pytest.mark.parametrize("path", LISTS)
 async def test_lists_hold_nothing_of_others(
-    gateway: RunningGateway, owners: Owners, keys: dict[str, api_key_pb2.ApiKey], path: str
+    gateway: RunningGateway, owners: Owners, projects: Projects, path: str
 ) -> None:
     hold_everything(owners, RIVAL)
-    answer = await asked(gateway, keys[OWN], "GET", path)
+    answer = await projects[OWN].ask("GET", path)
     assert answer.status_code == 200
     assert "secret" not in answer.text
     assert RIVAL not in answer.text
-    theirs = await asked(gateway, keys[RIVAL], "GET", path)
+    theirs = await projects[RIVAL].ask("GET", path)
     assert "secret" in theirs.text
 
 
@@ -213,53 +235,53 @@ BODIES: list[tuple[str, dict[str, Any]]] = [
 async def test_a_foreign_model_in_a_body_answers_as_an_absent_one(
     gateway: RunningGateway,
     owners: Owners,
-    keys: dict[str, api_key_pb2.ApiKey],
+    projects: Projects,
     path: str,
     body: dict[str, Any],
 ) -> None:
     hold_everything(owners, RIVAL)
-    async with gateway.http(keys[OWN].secret) as client:
-        for foreign, absent in NAMES["model"]:
-            answers = [
-                without(await client.post(gateway.rest + path, json=body | {"model": name}), name)
-                for name in (foreign, absent)
-            ]
-            assert answers[0] == answers[1]
-            assert answers[0][0] in (400, 404)
+    client = projects[OWN].http
+    for foreign, absent in NAMES["model"]:
+        answers = [
+            without(await client.post(path, json=body | {"model": name}), name)
+            for name in (foreign, absent)
+        ]
+        assert answers[0] == answers[1]
+        assert answers[0][0] in (400, 404)
 
 
 async def test_ids_in_bodies_mean_resources_of_the_caller_and_nothing_else(
-    gateway: RunningGateway, owners: Owners, keys: dict[str, api_key_pb2.ApiKey]
+    gateway: RunningGateway, owners: Owners, projects: Projects
 ) -> None:
-    async with gateway.http(keys[OWN].secret) as client:
-        job = {
-            "model": "luthier-starter",
-            "training_file": "file-secret",
-            "validation_file": "file-secret",
-        }
-        dataset = {
-            "model": "luthier-starter",
-            "source_files": ["file-secret"],
-            "recipes": [{"type": "headings"}],
-        }
-        for where, body in (("/fine_tuning/jobs", job), ("/datasets", dataset)):
-            assert (await client.post(where, json=body)).status_code == 200
-            text = json.dumps(body).replace("file-secret", "../../rivals/files/file-secret")
-            answer = await client.post(where, json=json.loads(text))
-            assert answer.status_code == 404
-    named = {project for request in owners.requests for project in projects(request)}
+    client = projects[OWN].http
+    job = {
+        "model": "luthier-starter",
+        "training_file": "file-secret",
+        "validation_file": "file-secret",
+    }
+    dataset = {
+        "model": "luthier-starter",
+        "source_files": ["file-secret"],
+        "recipes": [{"type": "headings"}],
+    }
+    for where, body in (("/v1/fine_tuning/jobs", job), ("/v1/datasets", dataset)):
+        assert (await client.post(where, json=body)).status_code == 200
+        text = json.dumps(body).replace("file-secret", "../../rivals/files/file-secret")
+        answer = await client.post(where, json=json.loads(text))
+        assert answer.status_code == 404
+    named = {project for request in owners.requests for project in projects_in(request)}
     assert named == {OWN, "library"}
     assert {caller.split()[0] for caller in owners.callers} == {OWN}
 
 
-def projects(message: Message) -> set[str]:
+def projects_in(message: Message) -> set[str]:
     """Return the projects of all names in a message."""
     found: set[str] = set()
     for field, value in message.ListFields():
         values = list(value) if isinstance(value, list) or field.is_repeated else [value]
         for one in values:
             if field.type == FieldDescriptor.TYPE_MESSAGE and isinstance(one, Message):
-                found |= projects(one)
+                found |= projects_in(one)
             elif isinstance(one, str):
                 found |= set(re.findall(r"projects/([^/]+)", one))
     return found
@@ -276,7 +298,7 @@ def facts(error: PlatformError, name: str) -> tuple[Any, ...]:
 async def test_a_foreign_name_in_a_call_answers_as_an_absent_one(
     gateway: RunningGateway,
     owners: Owners,
-    keys: dict[str, api_key_pb2.ApiKey],
+    projects: Projects,
     method: MethodDescriptor,
 ) -> None:
     hold_everything(owners, RIVAL)
@@ -291,7 +313,7 @@ async def test_a_foreign_name_in_a_call_answers_as_an_absent_one(
         answers = [
             facts(
                 await failure(
-                    channel, method, request_for(method, name), bearer(keys[OWN].secret)
+                    channel, method, request_for(method, name), bearer(projects[OWN].secret)
                 ),
                 name,
             )
@@ -305,21 +327,19 @@ async def test_a_foreign_name_in_a_call_answers_as_an_absent_one(
 
 
 async def test_an_operator_of_one_project_reads_nothing_of_another(
-    gateway: RunningGateway, owners: Owners
+    gateway: RunningGateway, owners: Owners, projects: Projects
 ) -> None:
     hold_everything(owners, RIVAL)
-    operator = await gateway.issue_key(policy_pb2.ROLE_OPERATOR, OWN)
+    operator = projects["operator"]
     for method, template in NAMING_ROUTES:
         (parameter,) = parameters(template)
         where = template.replace(f"{{{parameter}}}", NAMES[parameter][0][0])
-        assert (await asked(gateway, operator, method, where)).status_code == 404
+        assert (await projects["operator"].ask(method, where)).status_code == 404
     async with gateway.channel() as channel:
         for one in METHODS:
             if policy(one).role != policy_pb2.ROLE_OPERATOR:
                 name = f"projects/{RIVAL}"
                 if kind := resource_type(one):
                     name = f"{name}/{RESOURCES[kind][0]}"
-                error = await failure(
-                    channel, one, request_for(one, name), bearer(operator.secret)
-                )
+                error = await failure(channel, one, request_for(one, name), bearer(operator.secret))
                 assert isinstance(error, NotFound)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib
-import pkgutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc.aio
@@ -90,8 +90,8 @@ async def failure(
 
 
 def _methods() -> Iterator[MethodDescriptor]:
-    for module in pkgutil.walk_packages(luthier.__path__, "luthier."):
-        if module.name.endswith("_service_pb2"):
-            descriptor = importlib.import_module(module.name).DESCRIPTOR
-            for service in descriptor.services_by_name.values():
-                yield from service.methods
+    (root,) = luthier.__path__
+    for file in Path(root).rglob("*_service_pb2.py"):
+        name = ".".join(("luthier", *file.relative_to(root).with_suffix("").parts))
+        for service in importlib.import_module(name).DESCRIPTOR.services_by_name.values():
+            yield from service.methods

@@ -145,7 +145,10 @@ class Owners:
     ) -> file_pb2.File:
         name = f"projects/{project}/files/{file_id}"
         self.contents[name] = data
-        given: dict[str, Any] = {"display_name": "rows.jsonl", "purpose": file_pb2.File.FINE_TUNE} | values
+        given: dict[str, Any] = {
+            "display_name": "rows.jsonl",
+            "purpose": file_pb2.File.FINE_TUNE,
+        } | values
         return self.files.put(name, file_pb2.File(size_bytes=len(data), **given))
 
     def add_dataset(

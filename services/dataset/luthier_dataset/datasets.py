@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 
 from luthier.dataset.v1.dataset_pb2 import Dataset, DatasetRow, DatasetSource
-from luthier_common.errors import AlreadyExists, FailedPrecondition, InvalidArgument, not_found
+from luthier_common.errors import FailedPrecondition, InvalidArgument, not_found
 from luthier_common.names import choose_id, parent_of, parse, project_of
 from luthier_common.paging import Page, coerce_page_size
 from luthier_common.records.collection import Collection
+from luthier_common.records.requests import create_once, made_before
 
 from luthier_dataset import files
 from luthier_dataset.bounded import bounded_map
@@ -60,7 +61,7 @@ class Datasets:
         at once. InvalidArgument, NotFound, FailedPrecondition, AlreadyExists.
         """
         _check_request(draft, request_id)
-        earlier = self._earlier(parent, request_id)
+        earlier = made_before(self._records, parent, request_id)
         if earlier is not None:
             return _repeated(earlier, draft)
         dataset = await self._pinned(parent, draft)
@@ -69,14 +70,7 @@ class Datasets:
         dataset.name = f"{parent}/datasets/{chosen}"
         if validate_only:
             return dataset
-        try:
-            return await self._records.create(dataset.name, dataset)
-        except AlreadyExists:
-            # The same request twice at once, or again after an answer that got lost.
-            existing = await self._records.get(dataset.name)
-            if request_id and existing.request_id == request_id:
-                return _repeated(existing, draft)
-            raise
+        return _repeated(await create_once(self._records, dataset), draft)
 
     async def get(self, name: str) -> Dataset:
         """Return a dataset; NotFound."""
@@ -117,12 +111,6 @@ class Datasets:
             page_size=coerce_page_size(page_size, default=100, maximum=1000),
             page_token=page_token,
         )
-
-    def _earlier(self, parent: str, request_id: str) -> Dataset | None:
-        if not request_id:
-            return None
-        same = (found for found in self._records.values(parent) if found.request_id == request_id)
-        return next(same, None)
 
     async def _pinned(self, parent: str, draft: Dataset) -> Dataset:
         project = project_of(parent)

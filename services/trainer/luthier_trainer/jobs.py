@@ -7,7 +7,6 @@ import secrets
 from luthier.dataset.v1.file_pb2 import File
 from luthier.trainer.v1.training_job_pb2 import TrainingJob
 from luthier_common.errors import (
-    AlreadyExists,
     FailedPrecondition,
     Internal,
     InvalidArgument,
@@ -16,6 +15,7 @@ from luthier_common.errors import (
 from luthier_common.names import choose_id, parent_of, parse
 from luthier_common.paging import Page, coerce_page_size
 from luthier_common.records.collection import Collection
+from luthier_common.records.requests import create_once, made_before
 
 from luthier_trainer import hyperparameters
 from luthier_trainer.peers import Peers
@@ -80,7 +80,7 @@ class Jobs:
         InvalidArgument, NotFound, AlreadyExists.
         """
         _check_request(draft, request_id)
-        earlier = self._earlier(parent, request_id)
+        earlier = made_before(self._records, parent, request_id)
         if earlier is not None:
             return _repeated(earlier, draft)
         job = await self._pinned(parent, draft)
@@ -89,14 +89,7 @@ class Jobs:
         job.name = f"{parent}/trainingJobs/{chosen}"
         if validate_only:
             return job
-        try:
-            return await self._records.create(job.name, job)
-        except AlreadyExists:
-            # The same request twice at once, or again after an answer that got lost.
-            existing = await self._records.get(job.name)
-            if request_id and existing.request_id == request_id:
-                return _repeated(existing, draft)
-            raise
+        return _repeated(await create_once(self._records, job), draft)
 
     async def get(self, name: str) -> TrainingJob:
         """Return a job; NotFound."""
@@ -131,12 +124,6 @@ class Jobs:
             return move(job, TrainingJob.CANCELLING if running else TrainingJob.CANCELLED)
 
         return await self._records.update(name, change)
-
-    def _earlier(self, parent: str, request_id: str) -> TrainingJob | None:
-        if not request_id:
-            return None
-        same = (found for found in self._records.values(parent) if found.request_id == request_id)
-        return next(same, None)
 
     async def _pinned(self, parent: str, draft: TrainingJob) -> TrainingJob:
         base = await self._peers.base_model(parent, draft.base_model)
