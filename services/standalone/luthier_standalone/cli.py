@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import shlex
+import shutil
 import signal
 import sys
 import time
@@ -12,7 +13,7 @@ from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version as package_version
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import mkdtemp
 from typing import Annotated, Any
 
 import openai
@@ -75,6 +76,21 @@ def _told() -> Iterator[None]:
     _err.print("[red]error:[/red] ", end="")
     _err.print(message, markup=False, soft_wrap=True)
     raise typer.Exit(1)
+
+
+@contextmanager
+def _scratch(prefix: str) -> Iterator[Path]:
+    """A new folder, removed in the end; when something fails it is kept for a look."""
+    folder = Path(mkdtemp(prefix=prefix))
+    try:
+        yield folder
+    except Exception:
+        _err.print(f"kept for a look: {folder}", soft_wrap=True)
+        raise
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _until_signalled(main: Coroutine[Any, Any, None]) -> bool:
@@ -266,9 +282,9 @@ def demo(
     async def main() -> None:
         nonlocal passed
         started = time.monotonic()
-        with TemporaryDirectory(prefix="luthier-demo-") as folder:
+        with _scratch("luthier-demo-") as folder:
             _out.print("starting the whole platform on this machine …")
-            platform = Platform(DataDir(Path(folder)), rest_port=0, grpc_port=0, models=[starter()])
+            platform = Platform(DataDir(folder), rest_port=0, grpc_port=0, models=[starter()])
             async with platform as connection:
                 setup = time.monotonic() - started
                 report = await run_demo(connection, out, _out, setup_seconds=setup)

@@ -78,9 +78,9 @@ async def build(
             await asyncio.sleep(_POLL_SECONDS)
             dataset = await gateway.datasets.GetDataset(GetDatasetRequest(name=dataset.name))
             step = dataset.progress
-            progress.update(
-                task, description=step.stage or "building", completed=step.done, total=step.total
-            )
+            if step.total:
+                progress.update(task, description=step.stage, completed=step.done, total=step.total)
+        progress.update(task, description="built")
     if dataset.state != Dataset.READY:
         raise FailedPrecondition(
             f"the dataset could not be built: {dataset.error.message}", reason="DATASET_FAILED"
