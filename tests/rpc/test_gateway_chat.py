@@ -11,7 +11,6 @@ import openai
 import pytest
 from luthier.inference.v1 import generation_pb2, generation_service_pb2
 from luthier_common.errors import InvalidArgument, ResourceExhausted, Unavailable
-
 from openai.types.chat import ChatCompletionChunk
 
 from tests.support.eventually import eventually

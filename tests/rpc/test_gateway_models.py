@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import openai
 import pytest
 from luthier.inference.v1 import base_model_service_pb2
@@ -15,6 +18,10 @@ from tests.support.sdk import Sdk
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 TUNED = "ft:luthier-starter:default:support:ad-1"
+
+
+def retrieving(model: str) -> Callable[[Any], Any]:
+    return lambda client: client.models.retrieve(model)
 
 
 async def test_base_models_and_tuned_models_are_listed_together(sdk: Sdk, owners: Owners) -> None:
@@ -59,7 +66,7 @@ async def test_a_tuned_model_is_retrieved_by_its_full_name_only(sdk: Sdk, owners
     )
     for other in others:
         with pytest.raises(openai.NotFoundError) as caught:
-            await sdk(lambda c: c.models.retrieve(other)  # noqa: B023)
+            await sdk(retrieving(other))
         assert caught.value.code == "model_not_found"
         assert caught.value.param == "model"
 

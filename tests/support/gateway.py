@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import grpc.aio
 import httpx2
 import openai
+from grpc.aio import Channel, insecure_channel
 from luthier.gateway.v1 import api_key_pb2, api_key_service_pb2, api_key_service_pb2_grpc
 from luthier.policy.v1 import policy_pb2
 from luthier_common.lifespan import Lifespan
@@ -53,9 +53,9 @@ class RunningGateway:
         )
 
     @asynccontextmanager
-    async def channel(self) -> AsyncIterator[grpc.aio.Channel]:
+    async def channel(self) -> AsyncIterator[Channel]:
         """Open a plain gRPC channel."""
-        async with grpc.aio.insecure_channel(self.grpc) as channel:
+        async with insecure_channel(self.grpc) as channel:
             yield channel
 
     async def issue_key(
@@ -87,6 +87,18 @@ class RunningGateway:
 def bearer(key: str) -> Sequence[tuple[str, str]]:
     """Return the metadata of a gRPC call that carries a key."""
     return (("authorization", f"Bearer {key}"),)
+
+
+def told(answer: httpx2.Response) -> dict[str, Any]:
+    """Return the error of an answer, made sure that it has OpenAI's form and an id."""
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["x-request-id"].startswith("req_")
+    body = answer.json()
+    assert set(body) == {"error"}
+    error: dict[str, Any] = body["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert error["message"]
+    return error
 
 
 def settings(folder: Path, nats_url: str, owners: str, **changed: Any) -> GatewaySettings:

@@ -93,16 +93,14 @@ class Owners:
     callers: list[str] = field(default_factory=list)
     deadlines: list[float | None] = field(default_factory=list)
     request_ids: list[str] = field(default_factory=list)
-    failure: PlatformError | None = None
-    """What every call fails with."""
-    failures: dict[type[Message], PlatformError] = field(default_factory=dict)
-    """What calls with such a request fail with."""
+    failure: PlatformError | None = None  # of every call
+    failures: dict[type[Message], PlatformError] = field(default_factory=dict)  # by request
     answer: Sequence[str] = ("Hel", "lo")
     break_after: PlatformError | None = None
     hang: asyncio.Event | None = None
     hung_up: asyncio.Event = field(default_factory=asyncio.Event)
+    # How answers end; None: without a word.
     finish: generation_pb2.ChatFinish.FinishReason | None = generation_pb2.ChatFinish.STOP
-    """How answers end; None: without a word."""
 
     def reset(self) -> None:
         """Forget everything; the library has one model."""
@@ -187,9 +185,7 @@ class _Files(_Servicer, file_service_pb2_grpc.FileServiceServicer):
     async def CreateFile(self, request_iterator: Any, context: Any) -> file_pb2.File:
         first = await anext(request_iterator)
         self._owners.served(first, context)
-        data = first.chunk
-        async for request in request_iterator:
-            data += request.chunk
+        data = b"".join([first.chunk, *[request.chunk async for request in request_iterator]])
         name = f"{first.parent}/files/{first.file_id or new_id('file')}"
         file = file_pb2.File(
             display_name=first.file.display_name,
@@ -223,8 +219,8 @@ class _Files(_Servicer, file_service_pb2_grpc.FileServiceServicer):
     async def DownloadFile(self, request: Any, context: Any) -> AsyncIterator[Any]:
         self._owners.served(request, context)
         data = self._owners.contents[self._owners.files.take(request.name).name]
-        for start in range(0, len(data), 100_000):
-            yield file_service_pb2.DownloadFileResponse(chunk=data[start : start + 100_000])
+        for at in range(0, len(data), 100_000):
+            yield file_service_pb2.DownloadFileResponse(chunk=data[at : at + 100_000])
             if self._owners.break_after is not None:
                 raise self._owners.break_after
 

@@ -13,8 +13,8 @@ from luthier_trainer.run.data import IGNORED, LineCollator, MixedSampler, Row, l
 
 from tests.support.tiny_model import byte_tokenizer, save_base
 
-QUESTION = {"role": "user", "content": "Who?"}
-ANSWER = {"role": "assistant", "content": "Ann"}
+QUESTION: dict[str, Any] = {"role": "user", "content": "Who?"}
+ANSWER: dict[str, Any] = {"role": "assistant", "content": "Ann"}
 MARKED = (
     "{% for message in messages %}{% if message['role'] == 'assistant' %}"
     "<|assistant|>{% generation %}{{ message['content'] }}<|end|>{% endgeneration %}"

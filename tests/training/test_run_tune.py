@@ -25,7 +25,7 @@ from tests.support.tiny_model import save_base
 NAME = "projects/library/baseModels/tiny"
 ROWS, BATCH, EPOCHS = 24, 8, 6
 STEPS = ROWS // BATCH * EPOCHS
-ROW_TOKENS = 22  # <|user|>Item a?<|end|><|assistant|>It is aaa.<|end|>
+ROW_TOKENS = 21  # <|user|>Item a?<|end|><|assistant|>It is aaa.<|end|>
 WEIGHTS = 30_000
 
 
@@ -174,7 +174,9 @@ def test_general_rows_are_read_along_and_not_counted(files: Path, tmp_path: Path
 
 def test_rows_beyond_the_context_are_announced(files: Path, tmp_path: Path) -> None:
     long = files / "with_long.jsonl"
-    long.write_text(write_rows(tmp_path / "long.jsonl", "y", answer="{}" * 99).read_text())
+    long.write_text(
+        write_rows(tmp_path / "long.jsonl", "y", answer="very " * 50 + "{}").read_text()
+    )
     with long.open("a") as file:
         file.write((files / "training.jsonl").read_text())
     inputs = inputs_of(files, tmp_path / "run", epoch_count=1)
@@ -266,7 +268,7 @@ def test_a_killed_run_goes_on_from_its_checkpoint_to_the_same_end(
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=280,
     )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     left = sorted(path.name for path in checkpoints.folder(run).glob("checkpoint-*"))

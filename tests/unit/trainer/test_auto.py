@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -35,10 +36,15 @@ TRENDS = {
 """How each number follows each size while that grows: in this direction, or not at all."""
 
 
+def resized(sizes: Sizes, size: str, value: int) -> Sizes:
+    changes: dict[str, Any] = {size: value}
+    return dataclasses.replace(sizes, **changes)
+
+
 @pytest.mark.parametrize("size", TRENDS)
 @given(sizes=SIZES, growth=st.floats(1, 10_000))
 def test_every_number_is_monotone_in_each_size(size: str, sizes: Sizes, growth: float) -> None:
-    grown = dataclasses.replace(sizes, **{size: math.ceil(getattr(sizes, size) * growth)})
+    grown = resized(sizes, size, math.ceil(getattr(sizes, size) * growth))
     before, after = choose(sizes), choose(grown)
     for number, direction in TRENDS[size].items():
         change = getattr(after, number) - getattr(before, number)
@@ -64,8 +70,7 @@ def test_the_numbers_that_follow_a_size_do_move(
 ) -> None:
     sizes = dataclasses.replace(STARTER, tokens=400_000)
     before, after = (
-        getattr(choose(dataclasses.replace(sizes, **{size: value})), number)
-        for value in (small, large)
+        getattr(choose(resized(sizes, size, value)), number) for value in (small, large)
     )
     assert math.copysign(1, after - before) == TRENDS[size][number]
     assert after != before

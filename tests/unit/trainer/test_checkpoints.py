@@ -68,7 +68,7 @@ class Clock:
 def wants_saving(by_time: ByTime) -> bool:
     control = SimpleNamespace(should_save=False)
     by_time.on_step_end(None, None, control)
-    return control.should_save
+    return bool(control.should_save)
 
 
 def test_one_is_taken_every_twenty_seconds_counted_from_the_end_of_the_last(

@@ -50,12 +50,12 @@ OUT_OF_RANGE: list[tuple[str, Any]] = [
 
 
 @pytest.mark.parametrize(("field", "value"), IN_RANGE)
-def test_the_ends_of_a_range_belong_to_it(field: str, value: float) -> None:
+def test_the_ends_of_a_range_belong_to_it(field: str, value: Any) -> None:
     check(Hyperparameters(**{field: value}))
 
 
 @pytest.mark.parametrize(("field", "value"), OUT_OF_RANGE)
-def test_what_is_out_of_range_is_refused_by_name(field: str, value: float) -> None:
+def test_what_is_out_of_range_is_refused_by_name(field: str, value: Any) -> None:
     with pytest.raises(InvalidArgument, match=f"^{field} must be ") as refused:
         check(Hyperparameters(**{field: value}))
     assert refused.value.field == f"{FIELD}.{field}"
