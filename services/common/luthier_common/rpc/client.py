@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
@@ -17,6 +18,8 @@ from luthier_common.logs import request_id
 from luthier_common.rpc.interceptors import REQUEST_ID_HEADER
 from luthier_common.rpc.server import MESSAGE_BYTES, METADATA_BYTES
 from luthier_common.rpc.status import from_rpc_error
+
+logger = logging.getLogger(__name__)
 
 STREAM_SECONDS = 3600.0
 """The deadline of streams that are given none: an upload, a long generation."""
@@ -175,10 +178,11 @@ class Channel(grpc.aio.Channel):
             async with asyncio.timeout(seconds):
                 await self._channel.channel_ready()
         except TimeoutError as error:
+            # The address is for the operator: this error goes on to callers outside.
+            logger.warning("a service cannot be reached", extra={"address": self._address})
             raise Unavailable(
-                f"the service at {self._address} cannot be reached",
+                "a part of the platform cannot be reached; try again",
                 reason="SERVICE_UNREACHABLE",
-                metadata={"address": self._address},
             ) from error
 
     def _metadata(self) -> _Metadata:

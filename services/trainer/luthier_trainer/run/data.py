@@ -47,7 +47,7 @@ def load(path: Path, tokenizer: Any, context_tokens: int) -> Rows:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
-            row = tokenize(json.loads(line)["messages"], tokenizer, where=f"line {number}")
+            row = tokenize(json.loads(line)["messages"], tokenizer, where=f"{path.stem} rows, line {number}")
             if len(row["input_ids"]) > context_tokens:
                 too_long += 1
             elif any(label != IGNORED for label in row["labels"]):
