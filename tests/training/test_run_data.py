@@ -96,7 +96,7 @@ def test_a_template_that_rewrites_earlier_turns_is_refused_with_the_line(
     tokenizer.chat_template = FORGETFUL
     two_turns = [QUESTION, ANSWER, QUESTION, ANSWER]
     path = write(tmp_path / "rows.jsonl", [[QUESTION, ANSWER], two_turns])
-    with pytest.raises(InvalidArgument, match=r"^line 2: ") as refused:
+    with pytest.raises(InvalidArgument, match=r"^\w+ rows, line 2: ") as refused:
         load(path, tokenizer, 256)
     assert refused.value.reason == "CHAT_TEMPLATE_REWRITES"
     last_only = [QUESTION, ANSWER | {"weight": 0}, QUESTION, ANSWER]
@@ -109,7 +109,7 @@ def test_a_conversation_that_the_template_refuses_is_refused_with_the_line(
     tokenizer.chat_template = STRICT
     system = {"role": "system", "content": "Be brief."}
     path = write(tmp_path / "rows.jsonl", [[QUESTION, ANSWER], [system, QUESTION, ANSWER]])
-    with pytest.raises(InvalidArgument, match=r"^line 2: .*no system messages") as refused:
+    with pytest.raises(InvalidArgument, match=r"^\w+ rows, line 2: .*no system messages") as refused:
         load(path, tokenizer, 256)
     assert refused.value.reason == "CHAT_TEMPLATE_REFUSES"
 
