@@ -4,12 +4,22 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from luthier_common.errors import InvalidArgument
-from luthier_trainer.run.data import IGNORED, LineCollator, MixedSampler, Row, load, tokenize
+from luthier_trainer.run.data import (
+    IGNORED,
+    LineCollator,
+    MixedSampler,
+    Row,
+    keeps_rows_apart,
+    load,
+    tokenize,
+)
+from transformers import BloomConfig, BloomForCausalLM, LlamaForCausalLM
 
 from tests.support.tiny_model import byte_tokenizer, save_base
 
@@ -109,7 +119,9 @@ def test_a_conversation_that_the_template_refuses_is_refused_with_the_line(
     tokenizer.chat_template = STRICT
     system = {"role": "system", "content": "Be brief."}
     path = write(tmp_path / "rows.jsonl", [[QUESTION, ANSWER], [system, QUESTION, ANSWER]])
-    with pytest.raises(InvalidArgument, match=r"^\w+ rows, line 2: .*no system messages") as refused:
+    with pytest.raises(
+        InvalidArgument, match="rows, line 2: .*no system messages"
+    ) as refused:
         load(path, tokenizer, 256)
     assert refused.value.reason == "CHAT_TEMPLATE_REFUSES"
 
@@ -298,3 +310,34 @@ def test_packed_lines_give_the_loss_and_gradients_of_the_rows_one_by_one(tmp_pat
     assert (
         max(float((mixed_gradients[name] - expected[name]).abs().max()) for name in expected) > 1e-3
     )
+
+
+def test_a_llama_keeps_the_rows_of_a_line_apart(tokenizer: Any, tmp_path: Path) -> None:
+    model = LlamaForCausalLM.from_pretrained(save_base(tmp_path))
+    row = tokenize([QUESTION, ANSWER], tokenizer, where="here")
+    assert keeps_rows_apart(model, row, tokenizer.pad_token_id)
+
+
+def test_a_model_without_position_ids_is_given_a_row_a_line(tokenizer: Any) -> None:
+    config = BloomConfig(vocab_size=len(tokenizer), hidden_size=32, n_layer=1, n_head=2)
+    row = tokenize([QUESTION, ANSWER], tokenizer, where="here")
+    assert not keeps_rows_apart(BloomForCausalLM(config), row, tokenizer.pad_token_id)
+    step = LineCollator(tokenizer.pad_token_id, packs=False)([row, row])
+    assert set(step) == {"input_ids", "labels", "attention_mask"}
+    assert step["input_ids"].shape[0] == 2
+    assert step["attention_mask"].sum(dim=1).tolist() == 2 * [len(row["input_ids"])]
+
+
+class _Blind(torch.nn.Module):
+    """A model that takes position ids and lets every token see all before it, and where."""
+
+    device = torch.device("cpu")
+
+    def forward(self, input_ids: torch.Tensor, position_ids: Any, use_cache: bool) -> Any:
+        places = torch.arange(1, input_ids.shape[1] + 1)
+        return SimpleNamespace(logits=(input_ids * places).float().cumsum(1)[..., None])
+
+
+def test_a_model_that_mixes_the_rows_of_a_line_is_found_out(tokenizer: Any) -> None:
+    row = tokenize([QUESTION, ANSWER], tokenizer, where="here")
+    assert not keeps_rows_apart(_Blind(), row, tokenizer.pad_token_id)

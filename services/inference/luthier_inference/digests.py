@@ -9,15 +9,15 @@ from collections.abc import Iterable
 from google.protobuf.json_format import MessageToDict
 from luthier.inference.v1.adapter_pb2 import Adapter
 from luthier.inference.v1.base_model_pb2 import ModelFile
+from luthier_common.objects.folders import folder_digest
 
 # What a name, a clock or the record store adds; everything else is the manifest.
 _NOT_IN_MANIFEST = ("name", "digest", "create_time", "delete_time", "etag")
 
 
 def base_model_digest(files: Iterable[ModelFile]) -> str:
-    """Return the SHA-256 over the sorted lines `{sha256}  {path}`, as `sha256sum` prints them."""
-    lines = sorted(f"{file.sha256}  {file.path}\n" for file in files)
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    """Return what the files of a base model are called by (see `folder_digest`)."""
+    return folder_digest((file.path, file.sha256) for file in files)
 
 
 def adapter_digest(adapter: Adapter) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from luthier.trainer.v1.training_job_pb2 import TrainingJob, TrainingJobEvent
@@ -142,8 +142,8 @@ class Controller:
             job.resolved_hyperparameters.CopyFrom(resolved)
             return move(job, TrainingJob.QUEUED)
 
-        await self._records.update(job.name, change)
-        await self._events.tell(job.name, "Files validated, moving job to queued state")
+        if await self._update(job.name, change):
+            await self._events.tell(job.name, "Files validated, moving job to queued state")
 
     async def _tune(self, name: str) -> None:
         try:
@@ -160,8 +160,8 @@ class Controller:
             job.epoch += 1
             return move(job, TrainingJob.RUNNING)
 
-        job = await self._records.update(name, claim)
-        if job.state != TrainingJob.RUNNING:
+        job = await self._update(name, claim)
+        if job is None:
             return
         await self._events.tell(name, "Fine-tuning job started")
         with self._metrics.running.track_inprogress():
@@ -175,7 +175,7 @@ class Controller:
     async def _take_up(self, name: str) -> None:
         """A job whose run died with the trainer, or one that only waits for its end."""
         job = await self._records.get(name)
-        await self._conclude(name, job.epoch, "the trainer was away")
+        await self._conclude(name, job.epoch, "its run is gone")
 
     async def _conclude(self, name: str, epoch: int, how: str) -> None:
         """Do what follows the end of a run, which ended `how`."""
@@ -208,10 +208,11 @@ class Controller:
             job.result_files[:] = [file]
             return move(job, TrainingJob.SUCCEEDED)
 
-        await self._events.tell(job.name, "New fine-tuned model created")
-        job = await self._records.update(job.name, change)
-        await self._events.tell(job.name, "The job has successfully completed")
-        await self._tidy(job)
+        done = await self._update(job.name, change)
+        if done is not None:
+            await self._events.tell(job.name, "New fine-tuned model created")
+            await self._events.tell(job.name, "The job has successfully completed")
+            await self._tidy(done)
 
     async def _count_fault(self, name: str, epoch: int, how: str) -> None:
         def change(job: TrainingJob) -> TrainingJob | None:
@@ -224,12 +225,14 @@ class Controller:
             job.error.CopyFrom(to_status(Internal(reason, reason="RUN_FAILED")))
             return move(job, TrainingJob.FAILED)
 
-        job = await self._records.update(name, change)
+        job = await self._update(name, change)
+        if job is None:
+            return
         self._metrics.runs.labels("fault").inc()
         if job.state == TrainingJob.QUEUED:
             message = f"The run ended ({how}); it starts again from its last checkpoint"
             await self._events.tell(name, message, level=TrainingJobEvent.WARN)
-        elif job.state == TrainingJob.FAILED:
+        else:
             await self._told_failed(job)
 
     async def _requeue(self, name: str, epoch: int) -> None:
@@ -245,9 +248,10 @@ class Controller:
         def change(job: TrainingJob) -> TrainingJob | None:
             return None if job.state in FINAL else move(job, TrainingJob.CANCELLED)
 
-        job = await self._records.update(name, change)
-        await self._events.tell(name, "The job was cancelled")
-        await self._tidy(job)
+        job = await self._update(name, change)
+        if job is not None:
+            await self._events.tell(name, "The job was cancelled")
+            await self._tidy(job)
 
     async def _fail(self, name: str, error: PlatformError) -> None:
         def change(job: TrainingJob) -> TrainingJob | None:
@@ -256,7 +260,24 @@ class Controller:
             job.error.CopyFrom(to_status(error))
             return move(job, TrainingJob.FAILED)
 
-        await self._told_failed(await self._records.update(name, change))
+        job = await self._update(name, change)
+        if job is not None:
+            await self._told_failed(job)
+
+    async def _update(
+        self, name: str, change: Callable[[TrainingJob], TrainingJob | None]
+    ) -> TrainingJob | None:
+        """Return the record as changed here, None when there was nothing to change."""
+        changed = False
+
+        def watched(job: TrainingJob) -> TrainingJob | None:
+            nonlocal changed
+            result = change(job)
+            changed = result is not None
+            return result
+
+        job = await self._records.update(name, watched)
+        return job if changed else None
 
     async def _told_failed(self, job: TrainingJob) -> None:
         message = f"The job failed: {job.error.message}"

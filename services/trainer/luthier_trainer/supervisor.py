@@ -11,6 +11,7 @@ from pathlib import Path
 
 from luthier.inference.v1.base_model_pb2 import BaseModel
 from luthier.trainer.v1.training_job_pb2 import TrainingJob
+from luthier_common.errors import FailedPrecondition, Unavailable
 from luthier_common.names import id_of, parent_of, project_of
 from luthier_common.records.collection import Collection
 
@@ -41,8 +42,13 @@ class Supervisor:
         self._hang_seconds = hang_seconds
 
     async def base_of(self, job: TrainingJob) -> BaseModel:
-        """Return the base model of a job; NotFound."""
-        return await self._peers.base_model(parent_of(job.name), job.base_model)
+        """Return the base model that a job has pinned; NotFound, FailedPrecondition."""
+        base = await self._peers.base_model(parent_of(job.name), job.base_model)
+        if base.digest != job.base_model_digest:
+            raise FailedPrecondition(
+                f"{base.name} has changed since the job was created", reason="BASE_MODEL_CHANGED"
+            )
+        return base
 
     async def see_through(self, job: TrainingJob, base: BaseModel) -> str:
         """Launch the run of a claimed job, wait for its end, and say how it ended."""
@@ -76,7 +82,12 @@ class Supervisor:
             if end.done():
                 code = end.result()
                 return f"signal {-code}" if code < 0 else f"exit code {code}"
-            now = await self._records.get(job.name)
+            try:
+                now = await self._records.get(job.name)
+            except Unavailable:
+                # The records are away, the run is not: nothing to blame it for.
+                heard = time.monotonic()
+                continue
             if now.state != TrainingJob.RUNNING or now.epoch != job.epoch:
                 return "it was stopped"
             if now.etag != etag:

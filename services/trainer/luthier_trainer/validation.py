@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from luthier.inference.v1.base_model_pb2 import BaseModel
 from luthier.trainer.v1.training_job_pb2 import ResolvedHyperparameters, TrainingJob
-from luthier_common.errors import FailedPrecondition, InvalidArgument
+from luthier_common.errors import InvalidArgument
 from luthier_common.names import parent_of, project_of
 from luthier_common.objects.blobs import Blobs
 
@@ -36,10 +36,6 @@ class Validation:
     async def resolve(self, job: TrainingJob) -> ResolvedHyperparameters:
         """Return what the run shall use; a PlatformError says what is wrong with the job."""
         base = await self._peers.base_model(parent_of(job.name), job.base_model)
-        if base.digest != job.base_model_digest:
-            raise FailedPrecondition(
-                f"{base.name} has changed since the job was created", reason="BASE_MODEL_CHANGED"
-            )
         count = await self._count(project_of(job.name), job.training_file_sha256)
         general = _has_general_rows(base)
         given = job.supervised.hyperparameters

@@ -28,7 +28,7 @@ def test_a_run_that_never_saved_starts_from_nothing(tmp_path: Path) -> None:
 
 def test_the_newest_is_that_of_the_most_steps(tmp_path: Path) -> None:
     kept = [save(tmp_path, step) for step in (100, 9, 30)]
-    assert last(tmp_path) == str(kept[0])
+    assert last(tmp_path) == kept[0]
     assert all(path.exists() for path in kept)
 
 
@@ -38,7 +38,7 @@ def test_a_half_written_one_is_removed_and_the_one_before_taken(
 ) -> None:
     complete = save(tmp_path, 20)
     half = save(tmp_path, 40, state=state)
-    assert last(tmp_path) == str(complete)
+    assert last(tmp_path) == complete
     assert not half.exists()
 
 

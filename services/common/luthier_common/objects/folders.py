@@ -11,6 +11,12 @@ from luthier_common.errors import DataLoss
 from luthier_common.objects.blobs import Blobs
 
 
+def folder_digest(files: Iterable[tuple[str, str]]) -> str:
+    """Return the SHA-256 over the sorted lines `{sha256}  {path}`, as `sha256sum` prints them."""
+    lines = sorted(f"{sha256}  {path}\n" for path, sha256 in files)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
 async def fetch_folder(
     blobs: Blobs, project: str, files: Iterable[tuple[str, str]], folder: Path
 ) -> None:

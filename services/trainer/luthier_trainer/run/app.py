@@ -11,27 +11,20 @@ from google.protobuf.json_format import Parse
 from luthier.inference.v1.base_model_pb2 import BaseModel
 from luthier.trainer.v1.run_service_pb2_grpc import RunServiceStub
 from luthier.trainer.v1.training_job_pb2 import ArtifactFile, TrainingJob, TrainingResult
-from luthier_common.errors import (
-    Aborted,
-    DataLoss,
-    DeadlineExceeded,
-    PlatformError,
-    ResourceExhausted,
-    Unavailable,
-)
+from luthier_common.errors import Aborted, DataLoss, FailedPrecondition, PlatformError
 from luthier_common.identity import IdentitySigner, service_identity
 from luthier_common.names import project_of
 from luthier_common.objects.blobs import Blobs
-from luthier_common.objects.folders import fetch_folder
+from luthier_common.objects.folders import fetch_folder, folder_digest
 from luthier_common.objects.open import open_object_store
 from luthier_common.rpc.client import connect
 
-from luthier_trainer.run.report import Board, Reporter, Stopped
+from luthier_trainer.run.report import TRANSIENT, Board, Reporter, Stopped
 from luthier_trainer.run.tune import Inputs, Outputs, tune
 from luthier_trainer.run_settings import EXIT_BAD_DATA, RunSettings
 from luthier_trainer.validation import GENERAL_ROWS
 
-_FAULTS = (Unavailable, DeadlineExceeded, ResourceExhausted, Aborted, DataLoss)
+_FAULTS = (*TRANSIENT, Aborted, DataLoss)
 """Errors after which another try may fare better."""
 _TRAINING_ROWS, _VALIDATION_ROWS = "training.jsonl", "validation.jsonl"
 
@@ -69,6 +62,12 @@ async def run(settings: RunSettings) -> int:
             logger.error("cannot be done", extra={"job": job.name, "cause": error.message})
             await reporter.fail(error)
             return EXIT_BAD_DATA
+        except Exception as error:
+            # For whoever looks at the job; the log has the rest.
+            board.say(f"The run failed: {type(error).__name__}: {error}"[:1000])
+            with contextlib.suppress(PlatformError):
+                await reporter.report()
+            raise
         finally:
             reporting.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -80,6 +79,10 @@ async def run(settings: RunSettings) -> int:
 async def _fetch(blobs: Blobs, job: TrainingJob, base: BaseModel, settings: RunSettings) -> Inputs:
     model = settings.run_cache / base.digest
     files = [(file.path, file.sha256) for file in base.files]
+    if folder_digest(files) != job.base_model_digest:
+        raise FailedPrecondition(
+            f"{base.name} is not the one that the job has pinned", reason="BASE_MODEL_CHANGED"
+        )
     await fetch_folder(blobs, project_of(base.name), files, model)
     rows = {_TRAINING_ROWS: job.training_file_sha256, _VALIDATION_ROWS: job.validation_file_sha256}
     wanted = [(path, sha256) for path, sha256 in rows.items() if sha256]

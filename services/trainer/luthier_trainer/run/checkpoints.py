@@ -36,19 +36,20 @@ def folder(run: Path) -> Path:
     return run / "checkpoints"
 
 
-def last(run: Path) -> str | None:
+def last(run: Path) -> Path | None:
     """Return the newest complete checkpoint of a run, if any; half-written ones are removed."""
     complete: dict[int, Path] = {}
     for path in folder(run).glob("checkpoint-*"):
-        step = _step(path)
+        step = step_of(path)
         if step is None:
             shutil.rmtree(path)
         else:
             complete[step] = path
-    return str(complete[max(complete)]) if complete else None
+    return complete[max(complete)] if complete else None
 
 
-def _step(path: Path) -> int | None:
+def step_of(path: Path) -> int | None:
+    """Return the step that a checkpoint was taken at, None unless it is complete."""
     try:
         return int(json.loads((path / _STATE).read_text(encoding="utf-8"))["global_step"])
     except (OSError, ValueError, KeyError):

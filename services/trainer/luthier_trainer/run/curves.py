@@ -41,7 +41,13 @@ class Curves(TrainerCallback):  # type: ignore[misc]
         self._mark(state.global_step)
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
-        """Stopped, once the run has been told to."""
+        """Give a sign of life; Stopped, once the run has been told to."""
+        self._board.beats += 1
+        self._board.check_stop()
+
+    def on_prediction_step(self, *_: Any, **__: Any) -> None:
+        """Do the same within an evaluation."""
+        self._board.beats += 1
         self._board.check_stop()
 
     def on_log(

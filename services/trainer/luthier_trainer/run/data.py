@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import random
@@ -43,11 +44,13 @@ class Rows:
 def load(path: Path, tokenizer: Any, context_tokens: int) -> Rows:
     """Tokenize a JSONL file of conversations; InvalidArgument when no row can be learned."""
     rows, too_long = [], 0
-    with path.open(encoding="utf-8-sig") as lines:  # uploads may begin with a BOM
+    with path.open(encoding="utf-8-sig", newline="\n") as lines:  # uploads may begin with a BOM
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
-            row = tokenize(json.loads(line)["messages"], tokenizer, where=f"{path.stem} rows, line {number}")
+            row = tokenize(
+                json.loads(line)["messages"], tokenizer, where=f"{path.stem} rows, line {number}"
+            )
             if len(row["input_ids"]) > context_tokens:
                 too_long += 1
             elif any(label != IGNORED for label in row["labels"]):
@@ -160,20 +163,23 @@ class LineCollator:
     """Packs a step's rows into a few equally long lines, so that hardly a token is padding.
 
     Position ids begin anew with each row, from which transformers builds the mask that keeps the
-    rows of a line apart. Shapes: all three tensors are (lines, tokens of a line).
+    rows of a line apart. For models that take no notice (see `keeps_rows_apart`) nothing is packed,
+    and an attention mask takes the place of the position ids. Shapes: all three tensors are
+    (lines, tokens of a line).
     """
 
-    def __init__(self, pad_token: int) -> None:
+    def __init__(self, pad_token: int, *, packs: bool = True) -> None:
         self._pad_token = pad_token
+        self._packs = packs
         self.tokens = 0
         """Tokens of the rows handed out so far."""
 
     def __call__(self, rows: Sequence[Row]) -> dict[str, torch.Tensor]:
-        """Return `input_ids`, `labels` and `position_ids` of a step."""
+        """Return `input_ids`, `labels` and `position_ids` (or `attention_mask`) of a step."""
         self.tokens += sum(len(row["input_ids"]) for row in rows)
         longest = max(len(row["input_ids"]) for row in rows)
         length = math.ceil(max(longest, LINE_TOKENS) / LINE_MULTIPLE) * LINE_MULTIPLE
-        lines = _fill_lines(rows, length)
+        lines = _fill_lines(rows, length) if self._packs else [[row] for row in rows]
         shape = (len(lines), length)
         input_ids = torch.full(shape, self._pad_token)
         labels = torch.full(shape, IGNORED)
@@ -188,7 +194,11 @@ class LineCollator:
                 position_ids[number, start:] = torch.arange(length - start)
                 start = end
             position_ids[number, start:] = torch.arange(length - start)
-        return {"input_ids": input_ids, "labels": labels, "position_ids": position_ids}
+        tensors = {"input_ids": input_ids, "labels": labels}
+        if self._packs:
+            return tensors | {"position_ids": position_ids}
+        sizes = torch.tensor([[len(row["input_ids"])] for row in rows])
+        return tensors | {"attention_mask": (torch.arange(length) < sizes).long()}
 
 
 def _fill_lines(rows: Sequence[Row], length: int) -> list[list[Row]]:
@@ -206,3 +216,27 @@ def _fill_lines(rows: Sequence[Row], length: int) -> list[list[Row]]:
             lines.append([row])
             free.append(length - size)
     return lines
+
+
+@torch.no_grad()
+def keeps_rows_apart(model: Any, row: Row, pad_token: int) -> bool:
+    """Whether this architecture keeps rows that share a line from seeing each other.
+
+    It does where transformers builds the mask from position ids, and does not where a model takes
+    no notice of those (ALiBi, say).
+    """
+    if "position_ids" not in inspect.signature(model.forward).parameters:
+        return False
+    collate = LineCollator(pad_token)
+    first = {name: values[: LINE_TOKENS // 4] for name, values in row.items()}
+    other = {name: values[::-1] for name, values in first.items()}
+    length = len(first["input_ids"])
+
+    def behind(before: Row) -> torch.Tensor:
+        """The model's answer to `first` in a line that begins with `before`."""
+        line = collate([before, first])
+        given = {name: line[name].to(model.device) for name in ("input_ids", "position_ids")}
+        logits = cast(torch.Tensor, model(**given, use_cache=False).logits)
+        return logits[0, length : 2 * length].float()
+
+    return bool(torch.allclose(behind(first), behind(other), atol=1e-2))

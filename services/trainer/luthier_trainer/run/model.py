@@ -30,6 +30,8 @@ def load_quantized(folder: Path) -> Any:
     model = AutoModelForCausalLM.from_pretrained(
         folder,
         local_files_only=True,
+        trust_remote_code=False,
+        use_safetensors=True,
         dtype=compute,
         device_map={"": 0} if cuda else None,
         quantization_config=BitsAndBytesConfig(

@@ -10,13 +10,22 @@ from typing import TYPE_CHECKING
 
 from luthier.trainer.v1.run_service_pb2 import CompleteRunRequest, ReportRunRequest
 from luthier.trainer.v1.training_job_pb2 import TrainingProgress, TrainingResult
-from luthier_common.errors import Aborted, NotFound, PlatformError, Unavailable
+from luthier_common.errors import (
+    Aborted,
+    DeadlineExceeded,
+    NotFound,
+    PlatformError,
+    ResourceExhausted,
+    Unavailable,
+)
 from luthier_common.rpc.status import to_status
 
 if TYPE_CHECKING:
     # The typed side of the stub exists for type checkers only.
     from luthier.trainer.v1.run_service_pb2_grpc import RunServiceAsyncStub
 
+TRANSIENT = (Unavailable, DeadlineExceeded, ResourceExhausted)
+"""Errors that waiting cures."""
 _REPORT_SECONDS = 1.0
 _COMPLETE_SECONDS = 60.0
 """How long the trainer may be away while a run wants to commit."""
@@ -34,6 +43,8 @@ class Board:
     def __init__(self) -> None:
         self.progress = TrainingProgress()
         """Replaced, never changed."""
+        self.beats = 0
+        """Counts signs of life; between steps there are none but these."""
         self.messages: queue.SimpleQueue[str] = queue.SimpleQueue()
         self.stop = threading.Event()
 
@@ -59,10 +70,17 @@ class Reporter:
         self._unsaid: list[str] = []
 
     async def run(self) -> None:
-        """Report every second until told to stop, or cancelled."""
+        """Report every second until told to stop, or cancelled.
+
+        Once the first step is done, only while there are signs of life: a run whose training
+        hangs must fall silent, so that it is noticed.
+        """
+        beats = -1
         while not self._board.stop.is_set():
             try:
-                await self.report()
+                if beats != self._board.beats or not self._board.progress.step:
+                    beats = self._board.beats
+                    await self.report()
             except (Aborted, NotFound):
                 self._board.stop.set()
             except PlatformError as error:
@@ -104,9 +122,16 @@ class Reporter:
         async with asyncio.timeout(_COMPLETE_SECONDS):
             while True:
                 try:
-                    await self.report()
+                    await self._last_report()
                     await self._stub.CompleteRun(request)
                     return
-                except Unavailable as unavailable:
-                    logger.warning("commit must wait", extra={"cause": unavailable.message})
+                except TRANSIENT as away:
+                    logger.warning("commit must wait", extra={"cause": away.message})
                     await asyncio.sleep(_REPORT_SECONDS)
+
+    async def _last_report(self) -> None:
+        """The figures of the last step; a result is not thrown away for want of them."""
+        try:
+            await self.report()
+        except PlatformError as error:
+            logger.warning("report failed", extra={"cause": error.message})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from luthier.trainer.v1.training_job_pb2 import ResolvedHyperparameters
+from luthier_common.errors import FailedPrecondition, PlatformError
 from transformers import PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
@@ -25,7 +27,7 @@ from luthier_trainer.run.model import (
     quantized_layers,
     trainable_parameters,
 )
-from luthier_trainer.run.report import Board
+from luthier_trainer.run.report import Board, Stopped
 
 _EVALUATIONS = 10
 _WARMUP_SHARE = 0.05
@@ -99,10 +101,14 @@ def tune(inputs: Inputs, board: Board) -> Outputs:
         retain_share=chosen.retain_share,
         seed=inputs.seed,
     )
-    collator = data.LineCollator(tokenizer.pad_token_id)
+    model = load_quantized(inputs.model)
+    collator = data.LineCollator(
+        tokenizer.pad_token_id,
+        packs=data.keeps_rows_apart(model, rows.rows[0], tokenizer.pad_token_id),
+    )
     trainer = QloraTrainer(
         sampler=sampler,
-        model=load_quantized(inputs.model),
+        model=model,
         args=_arguments(inputs, sampler),
         train_dataset=Dataset.from_list(rows.rows + general),
         eval_dataset=_validation(inputs, tokenizer),
@@ -113,8 +119,26 @@ def tune(inputs: Inputs, board: Board) -> Outputs:
     )
     trainer.remove_callback(PrinterCallback)  # the board tells, and the log
     _describe(trainer.model, inputs, rows, board)
-    trainer.train(resume_from_checkpoint=checkpoints.last(inputs.folder))
+    _train(trainer, checkpoints.last(inputs.folder))
     return _outputs(trainer, inputs, sampler.steps, rows)
+
+
+def _train(trainer: QloraTrainer, checkpoint: Path | None) -> None:
+    begun = checkpoints.step_of(checkpoint) if checkpoint else None
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except torch.OutOfMemoryError as error:
+        raise FailedPrecondition(
+            f"the device's memory does not hold a step: {error}; try a smaller batch_size",
+            reason="OUT_OF_MEMORY",
+        ) from error
+    except (PlatformError, Stopped):
+        raise
+    except Exception:
+        if checkpoint and trainer.state.global_step in (0, begun):
+            # It may be what is broken; the next try starts over rather than fail with it again.
+            shutil.rmtree(checkpoint)
+        raise
 
 
 def _general(inputs: Inputs, tokenizer: Any) -> list[data.Row]:
