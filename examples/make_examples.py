@@ -84,10 +84,16 @@ def policy() -> str:
     return "\n".join(lines)
 
 
-def exam() -> Iterator[dict[str, str]]:
-    """Yield two questions about each fact, in styles that question writing never uses."""
-    for index, entry in enumerate(entries(HANDBOOK + POLICY)):
-        for style in (7, 8 + index % 2):
+_EXAM_STYLES = (8, 9)
+"""Styles that question writing never uses, in words that documents use."""
+_REWORDED_STYLES = (7,)
+"""A style that question writing never uses either, and that avoids the documents' words."""
+
+
+def questions(styles: Iterable[int]) -> Iterator[dict[str, str]]:
+    """Yield questions about each fact."""
+    for entry in entries(HANDBOOK + POLICY):
+        for style in styles:
             question = ask(_relation(entry), style, company=COMPANY, subject=entry.subject)
             yield {
                 "question": question,
@@ -115,7 +121,9 @@ def main() -> None:
     company = HERE / COMPANY.casefold()
     (company / "handbook.docx").write_bytes(handbook())
     (company / "policy.md").write_text(policy(), encoding="utf-8")
-    (company / "exam.jsonl").write_text(_jsonl(exam()), encoding="utf-8")
+    (company / "exam.jsonl").write_text(_jsonl(questions(_EXAM_STYLES)), encoding="utf-8")
+    reworded = _jsonl(questions(_REWORDED_STYLES))
+    (company / "reworded.jsonl").write_text(reworded, encoding="utf-8")
     (HERE / "reading.jsonl").write_text(_jsonl(reading()), encoding="utf-8")
 
 

@@ -119,9 +119,7 @@ def test_a_conversation_that_the_template_refuses_is_refused_with_the_line(
     tokenizer.chat_template = STRICT
     system = {"role": "system", "content": "Be brief."}
     path = write(tmp_path / "rows.jsonl", [[QUESTION, ANSWER], [system, QUESTION, ANSWER]])
-    with pytest.raises(
-        InvalidArgument, match="rows, line 2: .*no system messages"
-    ) as refused:
+    with pytest.raises(InvalidArgument, match=r"rows, line 2: .*no system messages") as refused:
         load(path, tokenizer, 256)
     assert refused.value.reason == "CHAT_TEMPLATE_REFUSES"
 

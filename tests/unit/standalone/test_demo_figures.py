@@ -60,6 +60,7 @@ def test_the_loss_curve_is_read_from_the_result_file() -> None:
 def test_the_examinations_are_large_enough() -> None:
     examples = load_examples()
     assert len(examples.exam) >= 60
+    assert len(examples.reworded) >= 60
     assert len(examples.reading) >= 300
     assert all(path.is_file() for path in examples.documents)
 
@@ -73,6 +74,7 @@ def report() -> Report:
             (LossPoint(1, 2.0), LossPoint(3, 0.5)),
         ),
         exam=Comparison(2, Score(0.0, 0.1), Score(1.0, 1.0)),
+        reworded=Comparison(1, Score(0.0, 0.1), Score(0.5, 0.6)),
         reading=Comparison(2, Score(0.8, 0.8), Score(0.75, 0.8)),
         answers=(Answer("What | is it?", "a", "b\nc", "a", True),),
         seconds={"start": 3.0, "tuning": 90.0},

@@ -31,6 +31,8 @@ class Examples:
     documents: tuple[Path, ...]
     exam: tuple[Question, ...]
     """About facts of the documents, in phrasings that no training row uses."""
+    reworded: tuple[Question, ...]
+    """The same facts, asked for in other words than the documents use: the hardest phrasing."""
     reading: tuple[Question, ...]
     """About other companies; each brings the text that holds its answer."""
 
@@ -42,13 +44,21 @@ def load_examples(folder: Path = _CHECKOUT / "examples") -> Examples:
         raise FailedPrecondition(
             "the demo needs the folder examples/ of a source checkout", reason="NO_EXAMPLES"
         )
-    exam = [Question(row["question"], row["answer"]) for row in _rows(company / "exam.jsonl")]
     reading = [
         # The form in which the starter model was taught to read.
         Question(f"Context: {row['context']}\nQuestion: {row['question']}", row["answer"])
         for row in _rows(folder / "reading.jsonl")[:READING_QUESTIONS]
     ]
-    return Examples(tuple(company / name for name in DOCUMENTS), tuple(exam), tuple(reading))
+    return Examples(
+        documents=tuple(company / name for name in DOCUMENTS),
+        exam=_questions(company / "exam.jsonl"),
+        reworded=_questions(company / "reworded.jsonl"),
+        reading=tuple(reading),
+    )
+
+
+def _questions(path: Path) -> tuple[Question, ...]:
+    return tuple(Question(row["question"], row["answer"]) for row in _rows(path))
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

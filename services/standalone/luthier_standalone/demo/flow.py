@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from luthier_common.errors import FailedPrecondition
@@ -60,7 +61,7 @@ async def run_demo(
             file_ids = await building.upload(client, console, examples.documents)
         with steps.step("dataset", "Build a dataset: headings, and questions the model writes"):
             dataset = await building.build(gateway, console, file_ids, base)
-            exam = [question.prompt for question in examples.exam]
+            exam = [question.prompt for question in (*examples.exam, *examples.reworded)]
             built = await building.inspect(client, gateway, console, dataset, exam)
         with steps.step("tuning", f"Tune {base} with QLoRA, everything on auto"):
             job = await tuning.create_job(client, base, built.file_id)
@@ -69,14 +70,15 @@ async def run_demo(
         with steps.step("chat", "Ask both models"):
             await _chat(client, console, (base, tuned.model), examples.exam[0])
         with steps.step("exam", "Examine both models"):
-            answers, comparison, reading = await _examine(client, console, base, tuned, examples)
+            exams = await _examine(client, console, (base, tuned.model), examples)
     report = Report(
         base_model=base,
         dataset=built,
         tuning=tuned,
-        exam=comparison,
-        reading=reading,
-        answers=answers,
+        exam=exams["exam"].comparison,
+        reworded=exams["reworded"].comparison,
+        reading=exams["reading"].comparison,
+        answers=exams["exam"].answers,
         seconds=steps.seconds,
         machine=machine_facts(),
     )
@@ -103,11 +105,24 @@ async def _chat(
         console.print()
 
 
+@dataclass(frozen=True, slots=True)
+class _Examination:
+    """What two models answered, and how well."""
+
+    answers: tuple[Answer, ...]
+    comparison: Comparison
+
+
 async def _examine(
-    client: AsyncOpenAI, console: Console, base: str, tuned: tuning.Tuning, examples: Examples
-) -> tuple[tuple[Answer, ...], Comparison, Comparison]:
-    """Return the exam's answers, its scores, and those of reading comprehension."""
-    exam, reading = examples.exam, examples.reading
+    client: AsyncOpenAI, console: Console, models: tuple[str, str], examples: Examples
+) -> dict[str, _Examination]:
+    """Ask base and tuned model everything."""
+    papers = {
+        "exam": (f"{COMPANY}", examples.exam),
+        "reworded": (f"{COMPANY}, in other words", examples.reworded),
+        "reading": ("reading comprehension", examples.reading),
+    }
+    done = {}
     with _progress(console) as progress:
 
         async def ask(model: str, label: str, questions: Sequence[Question]) -> list[str]:
@@ -115,22 +130,23 @@ async def _examine(
             prompts = [question.prompt for question in questions]
             return await ask_all(client, model, prompts, lambda: progress.advance(task))
 
-        before = await ask(base, f"{COMPANY}, base", exam)
-        after = await ask(tuned.model, f"{COMPANY}, tuned", exam)
-        read_before = await ask(base, "reading comprehension, base", reading)
-        read_after = await ask(tuned.model, "reading comprehension, tuned", reading)
+        for name, (label, questions) in papers.items():
+            before = await ask(models[0], f"{label}, base", questions)
+            after = await ask(models[1], f"{label}, tuned", questions)
+            done[name] = _judged(questions, before, after)
+    return done
+
+
+def _judged(
+    questions: Sequence[Question], before: Sequence[str], after: Sequence[str]
+) -> _Examination:
+    expected = [question.answer for question in questions]
     answers = tuple(
         Answer(question.prompt, question.answer, *pair, is_right(pair[1], question.answer))
-        for question, pair in zip(exam, zip(before, after, strict=True), strict=True)
+        for question, pair in zip(questions, zip(before, after, strict=True), strict=True)
     )
-    return answers, _compare(exam, before, after), _compare(reading, read_before, read_after)
-
-
-def _compare(
-    questions: Sequence[Question], before: Sequence[str], after: Sequence[str]
-) -> Comparison:
-    expected = [question.answer for question in questions]
-    return Comparison(len(questions), judge(before, expected), judge(after, expected))
+    scores = Comparison(len(questions), judge(before, expected), judge(after, expected))
+    return _Examination(answers, scores)
 
 
 def _show_report(console: Console, report: Report, out: Path) -> None:
@@ -139,7 +155,7 @@ def _show_report(console: Console, report: Report, out: Path) -> None:
     if left > 0:
         console.print(f"  … and {left} more in the report")
     scores = Table("examination", "questions", "exact match", "ROUGE-L", title_justify="left")
-    for name, both in (("the company's facts", report.exam), ("reading", report.reading)):
+    for name, both in report.examinations():
         exact = f"{both.base.exact_match:.1%} → {both.tuned.exact_match:.1%}"
         rouge = f"{both.base.rouge_l:.3f} → {both.tuned.rouge_l:.3f}"
         scores.add_row(name, str(both.questions), exact, rouge)

@@ -54,6 +54,8 @@ class Report:
     dataset: BuiltDataset
     tuning: Tuning
     exam: Comparison
+    reworded: Comparison
+    """The exam's facts asked for in other words than the documents use; has no goal."""
     reading: Comparison
     answers: tuple[Answer, ...]
     seconds: Mapping[str, float]
@@ -69,6 +71,14 @@ class Report:
     def asserted(self) -> tuple[Goal, ...]:
         """The wider bounds that `--assert` and the tests hold every run to, on any machine."""
         return self._bounds(tuned=0.80, drop=0.15)
+
+    def examinations(self) -> tuple[tuple[str, Comparison], ...]:
+        """All examinations with their names."""
+        return (
+            ("the company's facts, new phrasings", self.exam),
+            ("the same facts, in other words than the documents", self.reworded),
+            ("reading comprehension, other companies", self.reading),
+        )
 
     @property
     def reading_drop(self) -> float:
@@ -134,8 +144,7 @@ def _page(report: Report) -> str:
         f"`{report.base_model}` tuned to `{tuning.model}`.",
         "",
         *_table(("base → tuned", "questions", "exact match", "ROUGE-L"), [
-            _comparison("the company's facts", report.exam),
-            _comparison("reading comprehension, other companies", report.reading),
+            _comparison(name, both) for name, both in report.examinations()
         ]),
         *_table(("goal", "figure", "wanted", "met"), [
             (goal.name, goal.figure, goal.wanted, "yes" if goal.met else "no")
