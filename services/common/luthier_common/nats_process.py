@@ -13,6 +13,7 @@ from typing import Self
 from luthier_common.children import Child, spawn
 from luthier_common.errors import FailedPrecondition, Unavailable
 
+_USER = "luthier"
 _START_SECONDS = 30.0
 _POLL_SECONDS = 0.02
 _MAX_PAYLOAD_BYTES = 8 << 20
@@ -21,20 +22,22 @@ _MAX_PAYLOAD_BYTES = 8 << 20
 class NatsProcess:
     """A nats-server with JetStream below `folder`, as an async context manager.
 
-    It listens on 127.0.0.1 at `port`, or at any free one for 0. It syncs every write to disk:
-    an acknowledged record survives a power cut.
+    It listens on 127.0.0.1 at `port`, or at any free one for 0, for clients with the `password`,
+    if there is one. It syncs every write to disk: an acknowledged record survives a power cut.
     """
 
-    def __init__(self, folder: Path, *, port: int = 0) -> None:
+    def __init__(self, folder: Path, *, port: int = 0, password: str = "") -> None:
         self._folder = folder
+        self._password = password
         self._child: Child | None = None
         self.port = port
         """The port in use once started; it stays the same when started again."""
 
     @property
     def url(self) -> str:
-        """Where clients connect."""
-        return f"nats://127.0.0.1:{self.port}"
+        """Where clients connect; holds the password."""
+        credentials = f"{_USER}:{self._password}@" if self._password else ""
+        return f"nats://{credentials}127.0.0.1:{self.port}"
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -49,7 +52,9 @@ class NatsProcess:
         shutil.rmtree(ports, ignore_errors=True)
         ports.mkdir(parents=True)
         config = self._folder / "nats.conf"
-        config.write_text(_config(self._folder, ports, self.port), encoding="utf-8")
+        config.touch(mode=0o600)
+        lines = _config(self._folder, ports, self.port, self._password)
+        config.write_text(lines, encoding="utf-8")
         with (self._folder / "nats.log").open("ab") as log:
             child = await spawn(_program(), "--config", str(config), stdout=log, stderr=log)
         self._child = child
@@ -90,9 +95,11 @@ def _program() -> str:
     return found
 
 
-def _config(folder: Path, ports: Path, port: int) -> str:
+def _config(folder: Path, ports: Path, port: int, password: str) -> str:
+    who = f"{{ user: {_USER}, password: {json.dumps(password)} }}"
     return "\n".join(
         [
+            *([f"authorization {who}"] if password else []),
             # -1 asks nats-server for any free port.
             f"listen: 127.0.0.1:{port or -1}",
             f"ports_file_dir: {json.dumps(str(ports))}",

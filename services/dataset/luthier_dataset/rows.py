@@ -6,8 +6,9 @@ a byte order mark at the start are tolerated, and so are empty lines at the end)
     {"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]}
 
 Roles are `system`, `user` and `assistant`; contents are strings; the last message is the
-assistant's and not empty; a user's message comes before it. Other keys are ignored, except those
-that ask for something the training does not do, which are refused.
+assistant's and not empty; a user's message comes before it. An assistant's message with `weight` 0
+is read, not learned. Other keys are ignored, except those that ask for something the training does
+not do, which are refused.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ MAX_LINE_BYTES = 4 * 1024 * 1024
 
 _ROLES = ("system", "user", "assistant")
 _UNSUPPORTED_ROW_KEYS = ("tools", "functions", "parallel_tool_calls")
-_UNSUPPORTED_MESSAGE_KEYS = ("tool_calls", "function_call", "weight")
+_UNSUPPORTED_MESSAGE_KEYS = ("tool_calls", "function_call")
 
 
 class ChatMessage(TypedDict):
@@ -93,6 +94,9 @@ def check_row(line: bytes, number: int) -> None:
         _refuse(number, "has no messages")
     roles = [_check_message(message, number, place + 1) for place, message in enumerate(messages)]
     _check_roles(roles, number)
+    answers = [message for message in messages if message["role"] == "assistant"]
+    if all(message.get("weight", 1) == 0 for message in answers):
+        _refuse(number, "has no answer to learn: every weight is 0")
     if not messages[-1]["content"].strip():
         _refuse(number, "the last message is empty, so there is nothing to learn")
 
@@ -123,6 +127,8 @@ def _check_message(message: object, number: int, place: int) -> str:
         content.encode()
     except UnicodeEncodeError:
         _refuse(number, f"the content of message {place} is not valid Unicode")
+    if message.get("weight", 1) not in (0, 1) or ("weight" in message and role != "assistant"):
+        _refuse(number, f"message {place} has a weight that is not an assistant's 0 or 1")
     return role
 
 

@@ -11,6 +11,7 @@ from luthier.gateway.v1 import api_key_pb2, api_key_service_pb2, api_key_service
 from luthier.gateway.v1.events_pb2 import ApiKeyCreated, ApiKeyDeleted
 from luthier.policy.v1 import policy_pb2
 from luthier_common.errors import AlreadyExists, InvalidArgument
+from luthier_common.identity import LIBRARY
 from luthier_common.names import check_id, format_name, new_id, parse
 from luthier_common.paging import coerce_page_size
 from luthier_common.records.collection import Collection
@@ -38,6 +39,12 @@ class ApiKeyService(api_key_service_pb2_grpc.ApiKeyServiceServicer):
     ) -> api_key_pb2.ApiKey:
         """Issue a key; only this answer shows the secret."""
         project = parse(request.parent, "projects/{project}", field="parent")["project"]
+        if project == LIBRARY:
+            raise InvalidArgument(
+                f"{LIBRARY} holds what all projects share and has no keys of its own",
+                reason="LIBRARY_HAS_NO_KEYS",
+                field="parent",
+            )
         key_id = request.api_key_id or new_id("key")
         name = format_name(API_KEY, project=project, api_key=check_id(key_id, field="api_key_id"))
         secret = SECRET_PREFIX + secrets.token_urlsafe(_SECRET_BYTES)

@@ -17,6 +17,8 @@ from luthier_gateway.owners import caller_parent, caller_project
 from luthier_gateway.requests import After, Body, Limit, Order, OwnersDependency, Text, order_by
 
 router = APIRouter(prefix="/datasets")
+_READING_SECONDS = 300.0
+"""Every document is read once before a dataset is taken on."""
 
 _STATUSES = {
     dataset_pb2.Dataset.BUILDING: "building",
@@ -65,7 +67,8 @@ async def create_dataset(body: DatasetRequest, owners: OwnersDependency) -> dict
     )
     return to_dataset(
         await owners.datasets.CreateDataset(
-            dataset_service_pb2.CreateDatasetRequest(parent=caller_parent(), dataset=dataset)
+            dataset_service_pb2.CreateDatasetRequest(parent=caller_parent(), dataset=dataset),
+            timeout=_READING_SECONDS,
         )
     )
 

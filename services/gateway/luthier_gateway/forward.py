@@ -17,6 +17,9 @@ from luthier_common.policy import policy_of
 from luthier_common.rpc.client import Channel
 from luthier_common.rpc.server import RpcServer
 
+_CALL_SECONDS = 300.0
+"""The deadline of calls that come without: a large import is read again byte by byte."""
+
 _Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"  # generic in the type stubs only
 
 
@@ -62,7 +65,7 @@ def _handler(method: MethodDescriptor, channel: Channel) -> _Handler:
 
 def _answered(call: Callable[..., Any]) -> Callable[[Any, Any], Any]:
     async def answer(request: Any, context: Any) -> Any:
-        return await call(request, timeout=context.time_remaining())
+        return await call(request, timeout=context.time_remaining() or _CALL_SECONDS)
 
     return answer
 

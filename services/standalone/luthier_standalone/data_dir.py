@@ -35,6 +35,8 @@ class Secrets:
     """Signs the tokens between services."""
     api_key: str
     """The operator's key of project `default`."""
+    nats: str
+    """Password of the NATS server: whoever can write records needs no key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class Connection:
     grpc: str
     """`host:port` of the gateway's gRPC API."""
     nats: str
-    """URL of the NATS server."""
+    """URL of the NATS server, its password included."""
     api_key: str
     models: tuple[str, ...]
     """Public ids of the base models."""
@@ -109,7 +111,11 @@ class DataDir:
     def secrets(self) -> Secrets:
         """Return the secrets, made at the first call."""
         if not self._secrets.exists():
-            made = Secrets(secrets.token_urlsafe(48), f"sk-luthier-{secrets.token_urlsafe(32)}")
+            made = Secrets(
+                identity=secrets.token_urlsafe(48),
+                api_key=f"sk-luthier-{secrets.token_urlsafe(32)}",
+                nats=secrets.token_urlsafe(32),
+            )
             _write_private(self._secrets, asdict(made))
         return Secrets(**json.loads(self._secrets.read_text()))
 

@@ -15,12 +15,15 @@ from luthier_common.errors import InvalidArgument
 from luthier_common.identity import LIBRARY
 from luthier_common.names import check_id, format_name, id_of
 from luthier_common.objects.blobs import Blobs
-from luthier_common.objects.open import open_object_store
+from luthier_common.settings import load
 from luthier_inference.importer import import_base_model
 
+from luthier_standalone.backends import Backends
 from luthier_standalone.data_dir import Connection, DataDir
 from luthier_standalone.gateway import Gateway
 
+_VERIFY_SECONDS = 3600.0
+"""The service reads every byte again before it answers."""
 STARTER_ID = "luthier-starter"
 _STARTER = Path(__file__).parents[3] / "models" / "starter"
 
@@ -64,12 +67,12 @@ async def import_snapshot(gateway: Gateway, data: DataDir, snapshot: Snapshot) -
     InvalidArgument if the folder holds no model; AlreadyExists if the id has other bytes.
     """
     model_id = check_id(snapshot.model_id, field="--id")
-    blobs = Blobs(await open_object_store(data.objects.as_uri()))
+    blobs = Blobs(await load(Backends).open_objects(data))
     model = await import_base_model(snapshot.path, blobs, LIBRARY)
     request = CreateBaseModelRequest(
         parent=f"projects/{LIBRARY}", base_model=model, base_model_id=model_id
     )
-    return await gateway.base_models.CreateBaseModel(request)
+    return await gateway.base_models.CreateBaseModel(request, timeout=_VERIFY_SECONDS)
 
 
 async def public_models(gateway: Gateway) -> tuple[str, ...]:

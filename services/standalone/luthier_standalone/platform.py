@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from luthier_common.errors import AlreadyExists, FailedPrecondition
-from luthier_common.nats_process import NatsProcess
+from luthier_common.settings import PREFIX, load
 
+from luthier_standalone.backends import Backends, own_nats
 from luthier_standalone.data_dir import Connection, DataDir, Secrets
 from luthier_standalone.gateway import Gateway
 from luthier_standalone.library import Snapshot, import_snapshot, public_models
@@ -56,36 +57,43 @@ def choose_ports(rest: int, grpc: int) -> Ports:
     return Ports(rest or any_rest, grpc_ports, metrics, nats)
 
 
-def service_environment(
-    service: str, data: DataDir, ports: Ports, secrets: Secrets
-) -> dict[str, str]:
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What the services of one platform are told."""
+
+    data: DataDir
+    ports: Ports
+    secrets: Secrets
+    nats_url: str
+    objects_url: str
+
+
+def service_environment(service: str, site: Site) -> dict[str, str]:
     """Return the environment of a service: this process's own with its settings on top."""
-    addresses = {
-        f"LUTHIER_{name.upper()}_ADDRESS": f"{HOST}:{ports.grpc[name]}" for name in SERVICES
+    ports = site.ports
+    settings = {f"{name.upper()}_ADDRESS": f"{HOST}:{ports.grpc[name]}" for name in SERVICES} | {
+        "GRPC_ADDRESS": f"{HOST}:{ports.grpc[service]}",
+        "METRICS_ADDRESS": f"{HOST}:{ports.metrics[service]}",
+        "NATS_URL": site.nats_url,
+        "OBJECTS_URL": site.objects_url,
+        "IDENTITY_SECRET": site.secrets.identity,
+        "WORK_DIR": str(site.data.work(service)),
+        "DRAIN_SECONDS": str(_DRAIN_SECONDS),
     }
-    return {
-        **os.environ,
-        **addresses,
-        "LUTHIER_GRPC_ADDRESS": f"{HOST}:{ports.grpc[service]}",
-        "LUTHIER_METRICS_ADDRESS": f"{HOST}:{ports.metrics[service]}",
-        "LUTHIER_REST_ADDRESS": f"{HOST}:{ports.rest}",
-        "LUTHIER_NATS_URL": f"nats://{HOST}:{ports.nats}",
-        "LUTHIER_OBJECTS_URL": data.objects.as_uri(),
-        "LUTHIER_IDENTITY_SECRET": secrets.identity,
-        "LUTHIER_BOOTSTRAP_API_KEY": secrets.api_key,
-        "LUTHIER_WORK_DIR": str(data.work(service)),
-        "LUTHIER_DRAIN_SECONDS": str(_DRAIN_SECONDS),
-    }
+    if service == "gateway":
+        settings["REST_ADDRESS"] = f"{HOST}:{ports.rest}"
+        settings["BOOTSTRAP_API_KEY"] = site.secrets.api_key
+    return {**os.environ, **{PREFIX + name: value for name, value in settings.items()}}
 
 
-def service_spec(service: str, data: DataDir, ports: Ports, secrets: Secrets) -> ServiceSpec:
+def service_spec(service: str, site: Site) -> ServiceSpec:
     """Return how to run a service."""
     return ServiceSpec(
         name=service,
         argv=(sys.executable, "-m", f"luthier_{service}"),
-        ready_url=f"http://{HOST}:{ports.metrics[service]}/readyz",
-        log=data.log(service),
-        env=service_environment(service, data, ports, secrets),
+        ready_url=f"http://{HOST}:{site.ports.metrics[service]}/readyz",
+        log=site.data.log(service),
+        env=service_environment(service, site),
         stop_seconds=_DRAIN_SECONDS + 10.0,
     )
 
@@ -115,14 +123,21 @@ class Platform:
         stack.enter_context(data.locked())
         data.withdraw()  # one that a killed platform left behind
         ports = choose_ports(*self._wanted)
-        secrets = data.secrets()
         _make_folders(data)
-        nats = NatsProcess(data.nats, port=ports.nats)
-        await stack.enter_async_context(Kept("nats", nats))
+        backends, nats = load(Backends), own_nats(data, port=ports.nats)
+        site = Site(
+            data=data,
+            ports=ports,
+            secrets=data.secrets(),
+            nats_url=backends.nats_url or nats.url,
+            objects_url=backends.objects_address(data),
+        )
+        if not backends.nats_url:
+            await stack.enter_async_context(Kept("nats", nats))
         for service in SERVICES:
-            process = ServiceProcess(service_spec(service, data, ports, secrets))
+            process = ServiceProcess(service_spec(service, site))
             await stack.enter_async_context(Kept(service, process))
-        connection = await self._import_models(_connection(ports, secrets, ()))
+        connection = await self._import_models(_connection(site, ()))
         stack.callback(data.withdraw)
         data.publish(connection)
         return connection
@@ -141,12 +156,12 @@ class Platform:
         return replace(connection, models=models)
 
 
-def _connection(ports: Ports, secrets: Secrets, models: tuple[str, ...]) -> Connection:
+def _connection(site: Site, models: tuple[str, ...]) -> Connection:
     return Connection(
-        rest=f"http://{HOST}:{ports.rest}/v1",
-        grpc=f"{HOST}:{ports.grpc['gateway']}",
-        nats=f"nats://{HOST}:{ports.nats}",
-        api_key=secrets.api_key,
+        rest=f"http://{HOST}:{site.ports.rest}/v1",
+        grpc=f"{HOST}:{site.ports.grpc['gateway']}",
+        nats=site.nats_url,
+        api_key=site.secrets.api_key,
         models=models,
     )
 

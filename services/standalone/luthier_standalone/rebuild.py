@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from luthier_common.errors import FailedPrecondition
 from luthier_common.nats_client import open_nats
-from luthier_common.nats_process import NatsProcess
-from luthier_common.objects.open import open_object_store
 from luthier_common.records.jetstream import open_records
 from luthier_common.records.journal import rebuild
+from luthier_common.settings import load
 
+from luthier_standalone.backends import Backends, own_nats
 from luthier_standalone.data_dir import DataDir
 from luthier_standalone.platform import SERVICES
 
@@ -18,11 +21,12 @@ async def rebuild_records(data: DataDir) -> dict[str, int]:
 
     FailedPrecondition while a platform is up in this directory, or if it holds no journal.
     """
-    if not data.objects.is_dir():
+    backends = load(Backends)
+    if not backends.objects_url and not data.objects.is_dir():
         raise _no_journal(data)
     with data.locked():
-        objects = await open_object_store(data.objects.as_uri())
-        async with NatsProcess(data.nats) as server, open_nats(server.url, name="rebuild") as nats:
+        objects = await backends.open_objects(data)
+        async with _nats_url(backends, data) as url, open_nats(url, name="rebuild") as nats:
             jetstream = nats.jetstream()
             restored: dict[str, int] = {}
             for owner in SERVICES:
@@ -36,6 +40,16 @@ async def rebuild_records(data: DataDir) -> dict[str, int]:
     if not restored:
         raise _no_journal(data)
     return restored
+
+
+@asynccontextmanager
+async def _nats_url(backends: Backends, data: DataDir) -> AsyncIterator[str]:
+    """The address of the server in the environment, or of one of our own while it is used."""
+    if backends.nats_url:
+        yield backends.nats_url
+        return
+    async with own_nats(data) as server:
+        yield server.url
 
 
 def _no_journal(data: DataDir) -> FailedPrecondition:

@@ -60,7 +60,9 @@ def test_sound_rows_pass_however_the_bytes_are_cut(data: bytes, piece: int) -> N
         (line(ASSISTANT), "has no user message"),
         (line(USER, {"role": "assistant", "content": " "}), "the last message is empty"),
         (line(USER, ASSISTANT, tools=[]), 'the row has the key "tools"'),
-        (line(USER, ASSISTANT | {"weight": 0}), 'message 2 has the key "weight"'),
+        (line(USER, ASSISTANT | {"weight": 0}), "no answer to learn: every weight is 0"),
+        (line(USER, ASSISTANT | {"weight": 0.5}), "message 2 has a weight that is not"),
+        (line(USER | {"weight": 1}, ASSISTANT), "message 1 has a weight that is not"),
         (b"x" * (MAX_LINE_BYTES + 1), f"is longer than {MAX_LINE_BYTES} bytes"),
         (b"", "is empty"),
     ],
@@ -97,3 +99,8 @@ def test_a_formatted_row_passes_the_check() -> None:
     )
     assert check(row) == 1
     assert row.count(b"\n") == 1
+
+
+def test_an_answer_of_weight_0_is_fine_beside_one_that_is_learned() -> None:
+    read_only, learned = ASSISTANT | {"weight": 0}, ASSISTANT | {"weight": 1}
+    assert check(line(USER, read_only, USER, learned)) == 1

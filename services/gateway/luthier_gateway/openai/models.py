@@ -38,8 +38,7 @@ async def find(owners: Owners, model: str) -> Model | None:
             adapter = await owners.adapters.GetAdapter(
                 adapter_service_pb2.GetAdapterRequest(name=places.adapter)
             )
-            alive = not adapter.HasField("delete_time")
-            return adapter if alive and model_of_adapter(adapter) == model else None
+            return adapter if model_of_adapter(adapter) == model else None
     except NotFound:
         return None
     for name in places.base_models:
@@ -134,4 +133,4 @@ async def _adapters(owners: Owners, project: str) -> list[adapter_pb2.Adapter]:
         )
         return list(found.adapters), found.next_page_token
 
-    return (await gather(fetch, _MOST, keep=lambda one: not one.HasField("delete_time")))[0]
+    return (await gather(fetch, _MOST))[0]
