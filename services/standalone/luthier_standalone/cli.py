@@ -283,7 +283,7 @@ def demo(
         nonlocal passed
         started = time.monotonic()
         with _scratch("luthier-demo-") as folder:
-            _out.print("starting the whole platform on this machine …")
+            _out.print("[bold]1. Start the whole platform on this machine[/bold]")
             platform = Platform(DataDir(folder), rest_port=0, grpc_port=0, models=[starter()])
             async with platform as connection:
                 setup = time.monotonic() - started

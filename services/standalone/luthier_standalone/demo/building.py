@@ -80,7 +80,8 @@ async def build(
             step = dataset.progress
             if step.total:
                 progress.update(task, description=step.stage, completed=step.done, total=step.total)
-        progress.update(task, description="built")
+        rows = dataset.statistics.rows
+        progress.update(task, description="built", completed=rows, total=rows)
     if dataset.state != Dataset.READY:
         raise FailedPrecondition(
             f"the dataset could not be built: {dataset.error.message}", reason="DATASET_FAILED"
