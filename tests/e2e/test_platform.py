@@ -97,7 +97,8 @@ def test_the_snippet_of_the_readme_works_as_pasted(platform: LuthierUp, tmp_path
     text = README.read_text(encoding="utf-8")
     found = re.search(r"<!-- snippet: openai -->\s*```python\n(.*?)```", text, re.DOTALL)
     assert found, "the README has the snippet"
-    (tmp_path / "rows.jsonl").write_bytes(ROWS)
+    # Few: `auto` makes small batches of them, and many passes.
+    (tmp_path / "rows.jsonl").write_bytes(b"".join(ROWS.splitlines(keepends=True)[:8]))
     shutil.copy(platform.data / "connection.json", tmp_path / "connection.json")
     code = found.group(1).replace(".luthier/connection.json", "connection.json")
     ran = subprocess.run(
@@ -166,7 +167,7 @@ def test_a_killed_process_comes_back_and_work_goes_on(
 
 @pytest.mark.parametrize("killed", ["luthier_trainer.run", "luthier_trainer", "nats-server"])
 def test_a_job_survives_the_death_of_what_works_on_it(platform: LuthierUp, killed: str) -> None:
-    job = start_job(platform, epochs=40)
+    job = start_job(platform, epochs=25)
 
     def at_work() -> bool:
         events = platform.client.fine_tuning.jobs.list_events(job.id)

@@ -244,7 +244,7 @@ async def test_the_callers_deadline_is_the_owners(gateway: RunningGateway, owner
         request = file_service_pb2.GetFileRequest(name=FILE)
         await files.GetFile(request, metadata=bearer(KEY), timeout=3)
     assert owners.deadlines[-1] is not None
-    assert owners.deadlines[-1] <= 3
+    assert owners.deadlines[-1] <= 3.5  # it travels in rounded units
 
 
 async def test_a_caller_who_hangs_up_ends_the_owners_work(

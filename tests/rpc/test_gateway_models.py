@@ -80,13 +80,6 @@ async def test_any_suffix_can_be_part_of_a_name(sdk: Sdk, owners: Owners, suffix
     assert not owners.adapters
 
 
-async def test_a_deleted_adapter_is_neither_listed_nor_found(sdk: Sdk, owners: Owners) -> None:
-    owners.add_adapter("ad-1").delete_time.seconds = 1_800_000_000
-    assert [model.id for model in await sdk.all(lambda c: c.models.list())] == ["luthier-starter"]
-    with pytest.raises(openai.NotFoundError):
-        await sdk(lambda c: c.models.retrieve(TUNED))
-
-
 async def test_a_tuned_model_can_be_deleted(sdk: Sdk, owners: Owners) -> None:
     owners.add_adapter("ad-1")
     deleted = await sdk(lambda c: c.models.delete(TUNED))

@@ -3,8 +3,8 @@
 Reference points, all of them on the curves, none of them a special case:
 
 * QLoRA (Dettmers et al. 2023, table 9): learning rate 2e-4 at 7-13 B, 1e-4 at 33-65 B, batch 16.
-  2e-4 * (7e9 / N) ** (1 / 3) gives 2.0e-4 at 7 B, 1.2e-4 at 33 B, 0.95e-4 at 65 B, and 3.0e-3 at
-  2 M, where the shipped starter learns more than with 1e-3 or 2e-3 (ADR 9).
+  2e-4 * (7e9 / N) ** (1 / 3), at least 1e-4, gives 2e-4 at 7 B, 1.2e-4 at 33 B, 1e-4 at 65 B, and
+  3e-3 at 2 M, where the shipped starter learns more than with 1e-3 or 2e-3 (ADR 9).
 * Small models need more passes over a fact: Allen-Zhu & Li 2024 (Physics of Language Models 3.3)
   count about 2 bits of knowledge a weight after 1,000 exposures and 1 bit after 100. OpenAI's
   hosted tuning used 3 epochs; 3 times the same factor gives 3 at 7 B and about 45 at 2 M.
