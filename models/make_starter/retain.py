@@ -13,7 +13,7 @@ _SEED = 8_000_000
 _ROWS = 2000
 """Enough that a tuning run sees each a few times only, and learns none of them by heart."""
 _TASKS = {"read": 0.79, "write": 0.16, "absent": 0.05}
-_CLOSED_ROWS = 100
+_CLOSED_ROWS = 20
 """They keep "I do not know." for companies that nobody tuned on."""
 
 
