@@ -182,7 +182,7 @@ def test_a_job_survives_the_death_of_what_works_on_it(platform: LuthierUp, kille
         assert "The run ended (signal 9); it starts again from its last checkpoint" in messages
 
 
-def test_stopping_and_starting_loses_nothing(data: Path, tmp_path: Path) -> None:
+def test_stopping_and_starting_loses_nothing(tmp_path: Path) -> None:
     """Also not when the records are gone and made again from their journals."""
     data = tmp_path / "data"
     with luthier_up(data) as platform:

@@ -41,11 +41,6 @@ class LuthierUp:
         """The starter model's name."""
         return str(self.connection["models"][0])
 
-    def find(self, part: str) -> psutil.Process:
-        """Return the one running descendant whose command line contains `part`."""
-        (found,) = self._matching(part)
-        return found
-
     def kill(self, part: str) -> int:
         """Kill a process and return its pid, once it is gone."""
         process = until(lambda: self._matching(part), 60)[0]
