@@ -3,8 +3,13 @@
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from unittest.mock import patch
+from urllib.parse import parse_qs, urlsplit
 
+import boto3
+import httpx2
 import pytest
 from luthier_common.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable
 from luthier_common.objects.directory import DirectoryObjects
@@ -150,6 +155,65 @@ async def test_a_wrong_secret_is_named_clearly(s3: S3Server) -> None:
     with pytest.raises(FailedPrecondition, match="refuses our access key or secret") as caught:
         await open_s3(s3, secret="wrong")
     assert caught.value.reason == "OBJECTS_REFUSED"
+
+
+async def test_a_directory_has_no_presigned_urls(tmp_path: Path) -> None:
+    store = await open_object_store((tmp_path / "objects").as_uri())
+    with pytest.raises(FailedPrecondition, match="upload in parts") as caught:
+        store.presign_put("a/b", timedelta(hours=1))
+    assert caught.value.reason == "DIRECT_UPLOAD_UNSUPPORTED"
+
+
+async def test_whoever_has_a_presigned_url_can_put_the_object(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    with s3_server(tmp_path_factory.mktemp("presigned"), presigned=True) as server:
+        store = await open_s3(server)
+        url = store.presign_put("a/b", timedelta(hours=1))
+        async with httpx2.AsyncClient() as http:
+            assert (await http.put(url, content=b"from outside")).status_code == 200
+        assert await read_all(store, "a/b") == b"from outside"
+        assert await keys(store, "") == ["a/b"]
+        with pytest.raises(InvalidArgument):
+            store.presign_put("../b", timedelta(hours=1))
+
+
+async def test_a_presigned_url_is_signed_for_the_public_address(s3: S3Server) -> None:
+    bucket = f"luthier-{secrets.token_hex(6)}"
+    store = await open_object_store(
+        s3.url(bucket),
+        access_key=s3.access_key,
+        secret_key=s3.secret_key,
+        public_url="https://objects.example.com:9443",
+    )
+    url = store.presign_put("a/b", timedelta(minutes=5))
+    target, _, query = url.partition("?")
+    assert target == f"https://objects.example.com:9443/{bucket}/a/b"
+    given = {name: values[0] for name, values in parse_qs(query).items()}
+    assert (given["X-Amz-Expires"], given["X-Amz-SignedHeaders"]) == ("300", "host")
+
+    # boto3, asked for the same at the same time, signs the same.
+    moment = datetime.strptime(given["X-Amz-Date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    client = boto3.client(
+        "s3",
+        endpoint_url="https://objects.example.com:9443",
+        region_name="us-east-1",
+        aws_access_key_id=s3.access_key,
+        aws_secret_access_key=s3.secret_key,
+        config=boto3.session.Config(signature_version="s3v4"),
+    )
+    with patch("botocore.auth.get_current_datetime", return_value=moment):
+        again = client.generate_presigned_url(
+            "put_object", Params={"Bucket": bucket, "Key": "a/b"}, ExpiresIn=300
+        )
+    assert parse_qs(urlsplit(again).query)["X-Amz-Signature"] == [given["X-Amz-Signature"]]
+
+
+@pytest.mark.parametrize("url", ["objects.example.com", "s3://host", "https://host/path", "https:"])
+async def test_another_public_address_is_refused(s3: S3Server, url: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        await open_object_store(s3.url("luthier-public"), public_url=url)
+    assert caught.value.field == "objects_public_url"
 
 
 async def test_opening_the_same_bucket_twice_keeps_it(s3: S3Server) -> None:

@@ -8,17 +8,20 @@ import docx
 import pytest
 from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import ErrorInfo
-from luthier.dataset.v1.dataset_pb2 import Dataset, HeadingsRecipe, QuestionsRecipe, Recipe
+from luthier.dataset.v1.dataset_pb2 import Dataset
 from luthier.dataset.v1.dataset_service_pb2 import (
     CreateDatasetRequest,
     DeleteDatasetRequest,
     GetDatasetRequest,
+    GetQualityReportRequest,
     ListDatasetRowsRequest,
     ListDatasetsRequest,
 )
 from luthier.dataset.v1.events_pb2 import DatasetChanged
 from luthier.dataset.v1.file_pb2 import File
 from luthier.dataset.v1.file_service_pb2 import DeleteFileRequest, GetFileRequest
+from luthier.dataset.v1.quality_pb2 import QualityCheck, QualityRule
+from luthier.dataset.v1.recipe_pb2 import HeadingsRecipe, QuestionsRecipe, Recipe
 from luthier_common.errors import (
     AlreadyExists,
     FailedPrecondition,
@@ -181,7 +184,7 @@ async def test_the_same_documents_make_the_same_bytes(client: DatasetClient) -> 
     for _ in range(2):
         dataset = await ended(client, (await create(client, asked(source))).name)
         file = await client.files.GetFile(GetFileRequest(name=dataset.file))
-        digests.add((file.sha256, dataset.row_details_sha256))
+        digests.add((file.sha256, dataset.digest, dataset.artifacts.rows_sha256))
     assert len(digests) == 1
 
 
@@ -314,11 +317,14 @@ async def test_deleting_a_dataset_ends_its_build(
     with pytest.raises(NotFound):
         await client.datasets.GetDataset(GetDatasetRequest(name=name))
     model.open.set()
-    # One made anew under the same name is built by itself.
-    again = await create(client, asked(source, recipes=(HEADINGS,)), dataset_id="twice")
-    dataset = await ended(client, again.name)
-    assert dict(dataset.statistics.rows_by_recipe) == {"headings": 1}
-    assert dataset.create_time == again.create_time
+    with pytest.raises(NotFound):
+        await client.datasets.DeleteDataset(DeleteDatasetRequest(name=name))
+    shown = GetDatasetRequest(name=name, show_deleted=True)
+    tombstone = await client.datasets.GetDataset(shown)
+    assert tombstone.HasField("delete_time")
+    # A name is never given twice: what refers to it keeps its meaning.
+    with pytest.raises(AlreadyExists):
+        await create(client, asked(source, recipes=(HEADINGS,)), dataset_id="twice")
 
 
 async def test_a_request_id_makes_one_dataset(client: DatasetClient) -> None:
@@ -358,7 +364,16 @@ async def test_validation_stores_nothing(client: DatasetClient) -> None:
         (Dataset(recipes=[]), "dataset.recipes"),
         (Dataset(recipes=[Recipe()]), "dataset.recipes[0]"),
         (Dataset(recipes=[HEADINGS, HEADINGS]), "dataset.recipes"),
-        (Dataset(recipes=[Recipe(headings={"max_section_tokens": -1})]), "dataset.recipes"),
+        (
+            Dataset(recipes=[Recipe(headings={"max_section_tokens": -1})]),
+            "dataset.recipes[0].headings.max_section_tokens",
+        ),
+        (
+            Dataset(recipes=[Recipe(questions={"model": "gpt-4"})]),
+            "dataset.recipes[0].questions.model",
+        ),
+        (Dataset(split={"validation_share": 0.6}), "dataset.split.validation_share"),
+        (Dataset(quality_rules=[QualityRule(action=QualityRule.DROP)]), "dataset.quality_rules"),
         (Dataset(base_model="luthier-starter"), "dataset.base_model"),
         (Dataset(display_name="a\nb"), "dataset.display_name"),
     ],
@@ -376,20 +391,36 @@ async def test_a_wrong_request_is_refused(
     assert caught.value.field == field
 
 
-@pytest.mark.parametrize(
-    ("name", "data", "error"),
-    [
-        ("a.docx", POLICY, FailedPrecondition),
-        ("a.md", b"  \n", FailedPrecondition),
-        ("a.pdf", b"%PDF", InvalidArgument),
-    ],
-)
-async def test_a_document_that_cannot_be_read_is_named(
-    client: DatasetClient, name: str, data: bytes, error: type[Exception]
+@pytest.mark.parametrize(("name", "data"), [("a.docx", POLICY), ("a.md", b"  \n")])
+async def test_a_document_that_cannot_be_read_fails_the_build_and_is_named(
+    client: DatasetClient, name: str, data: bytes
 ) -> None:
     good, bad = await client.upload(POLICY), await client.upload(data, name)
-    with pytest.raises(error, match=f"{name} .{bad.name}. cannot be read"):
-        await create(client, asked(good.name, bad.name))
+    dataset = await ended(client, (await create(client, asked(good.name, bad.name))).name)
+    assert dataset.state == State.FAILED
+    assert dataset.error.message.startswith(f"{name} ({bad.name}) cannot be read: ")
+    info = ErrorInfo()
+    assert dataset.error.details[0].Unpack(info)
+    assert info.reason == "UNREADABLE_DOCUMENT"
+
+
+async def test_a_document_that_cannot_be_read_is_left_out_if_asked(client: DatasetClient) -> None:
+    good, bad = await client.upload(POLICY), await client.upload(POLICY, "a.docx")
+    draft = asked(bad.name, good.name, recipes=(HEADINGS,))
+    draft.skip_unreadable = True
+    dataset = await ended(client, (await create(client, draft)).name)
+    assert (dataset.state, dataset.statistics.rows) == (State.READY, 1)
+    report = await client.datasets.GetQualityReport(GetQualityReportRequest(dataset=dataset.name))
+    found = {finding.check: finding for finding in report.findings}
+    unreadable = found[QualityCheck.UNREADABLE_DOCUMENT]
+    assert unreadable.count == 1
+    assert unreadable.examples[0].source_file == bad.name
+
+
+async def test_a_file_without_a_reader_is_refused_at_once(client: DatasetClient) -> None:
+    bad = await client.upload(POLICY, "a.exe")
+    with pytest.raises(InvalidArgument, match=f"a.exe .{bad.name}. cannot be read; .*[.]docx"):
+        await create(client, asked(bad.name))
     page = await client.datasets.ListDatasets(ListDatasetsRequest(parent="projects/acme"))
     assert list(page.datasets) == []
 

@@ -18,8 +18,13 @@ from luthier_common.events.subscribe import Event, Subscription
 from luthier_common.identity import Role
 from luthier_common.nats_client import open_nats
 from luthier_common.nats_process import NatsProcess
+from luthier_common.records.collection import Collection
+from luthier_common.records.memory import MemoryRecords
+from luthier_dataset import files
+from luthier_dataset.metrics import Metrics
+from prometheus_client import CollectorRegistry
 
-from tests.support.dataset_service import DatasetClient, DatasetServer, dataset_service
+from tests.support.dataset_service import DatasetClient, DatasetServer, dataset_service, store
 from tests.support.eventually import eventually
 from tests.support.grpc_server import caller
 from tests.support.nats_server import nats_server
@@ -148,6 +153,64 @@ async def test_deleting_one_of_two_equal_files_keeps_the_other(client: DatasetCl
     with pytest.raises(NotFound):
         await client.files.DeleteFile(DeleteFileRequest(name=one.name))
     assert await client.download(two.name) == b"same"
+
+
+async def test_what_is_left_of_a_deleted_file_is_shown_on_demand_only(
+    client: DatasetClient,
+) -> None:
+    stored = await client.upload(b"gone", file_id="file-1")
+    kept = await client.upload(b"kept", file_id="file-2")
+    tombstone = await client.files.DeleteFile(DeleteFileRequest(name=stored.name))
+    assert tombstone.HasField("delete_time")
+    assert (tombstone.sha256, list(tombstone.dependents)) == (stored.sha256, [])
+
+    asked = GetFileRequest(name=stored.name, show_deleted=True)
+    assert await client.files.GetFile(asked) == tombstone
+    assert await client.file_names() == [kept.name]
+    everything = ListFilesRequest(parent="projects/acme", show_deleted=True)
+    listed = (await client.files.ListFiles(everything)).files
+    assert [file.name for file in listed] == [kept.name, stored.name]
+
+
+async def test_the_id_of_a_deleted_file_is_never_used_again(client: DatasetClient) -> None:
+    stored = await client.upload(b"one", file_id="file-1")
+    await client.files.DeleteFile(DeleteFileRequest(name=stored.name))
+    for data in (b"one", b"two"):
+        with pytest.raises(AlreadyExists):
+            await client.upload(data, file_id="file-1")
+
+
+async def test_a_deletion_names_what_depends_on_the_file(tmp_path: Path) -> None:
+    dataset = "projects/acme/datasets/dataset-1"
+
+    def dependents_of(file: File) -> list[str]:
+        return [dataset] if file.dataset == dataset else []
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield ROW
+
+    draft = File(display_name="rows.jsonl", purpose=File.Purpose.FINE_TUNE)
+    async with Collection(MemoryRecords(), File, files.PATTERN) as records:
+        stored = files.Files(
+            records,
+            store(tmp_path),
+            Metrics(CollectorRegistry()),
+            max_bytes=1000,
+            dependents_of=dependents_of,
+        )
+        minted = await stored.create("projects/acme", draft, "", chunks(), dataset=dataset)
+        assert minted.dataset == dataset
+        other = await stored.create("projects/acme", draft, "", chunks())
+        assert list((await stored.delete(minted.name)).dependents) == [dataset]
+        assert list((await stored.delete(other.name)).dependents) == []
+
+
+async def test_nobody_outside_says_which_dataset_minted_a_file(client: DatasetClient) -> None:
+    async def requests() -> AsyncIterator[CreateFileRequest]:
+        file = File(display_name="a", purpose=File.Purpose.USER_DATA, dataset="projects/acme/x")
+        yield CreateFileRequest(parent="projects/acme", file=file, chunk=b"x")
+
+    assert (await client.files.CreateFile(requests())).dataset == ""
 
 
 async def test_lists_are_paged_ordered_and_filtered(client: DatasetClient) -> None:

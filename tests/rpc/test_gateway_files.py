@@ -66,10 +66,20 @@ async def test_a_deleted_file_is_gone(sdk: Sdk, owners: Owners) -> None:
     owners.add_file("file-a")
     deleted = await sdk(lambda c: c.files.delete("file-a"))
     assert (deleted.id, deleted.object, deleted.deleted) == ("file-a", "file", True)
+    assert deleted.model_extra == {"dependents": []}
     with pytest.raises(openai.NotFoundError) as caught:
         await sdk(lambda c: c.files.retrieve("file-a"))
     assert caught.value.code == "file_not_found"
     assert "No such file: file-a" in caught.value.message
+
+
+async def test_a_deletion_names_the_datasets_that_depend_on_the_file(
+    sdk: Sdk, owners: Owners
+) -> None:
+    owners.add_file("file-a")
+    owners.dependents = [f"projects/default/datasets/dataset-{number}" for number in (1, 2)]
+    deleted = await sdk(lambda c: c.files.delete("file-a"))
+    assert deleted.model_extra == {"dependents": ["dataset-1", "dataset-2"]}
 
 
 async def test_paging_visits_every_file_once_and_newest_first(sdk: Sdk, owners: Owners) -> None:

@@ -40,6 +40,7 @@ OWN, RIVAL, NOBODY = "acme", "rivals", "nobody"
 # By path parameter: names that a rival has, and names that nobody has, of the same length.
 NAMES = {
     "file_id": [("file-secret", "file-absent")],
+    "upload_id": [("upload-secret", "upload-absent")],
     "job_id": [("ftjob-secret", "ftjob-absent")],
     "dataset_id": [("dataset-secret", "dataset-absent")],
     "model": [
@@ -55,6 +56,7 @@ NAMES = {
 # By resource type of the protos.
 RESOURCES = {
     "luthier.dev/File": ("files/file-secret", "files/file-absent"),
+    "luthier.dev/Upload": ("uploads/upload-secret", "uploads/upload-absent"),
     "luthier.dev/Dataset": ("datasets/dataset-secret", "datasets/dataset-absent"),
     "luthier.dev/TrainingJob": ("trainingJobs/ftjob-secret", "trainingJobs/ftjob-absent"),
     "luthier.dev/BaseModel": ("baseModels/base-secret", "baseModels/base-absent"),
@@ -82,6 +84,7 @@ METHODS = public_methods()
 def hold_everything(owners: Owners, project: str) -> None:
     """Have a project own one of everything."""
     owners.add_file("file-secret", b"secret", project)
+    owners.add_upload("upload-secret", project)
     job = owners.add_job("ftjob-secret", project)
     owners.add_event(job.name, 1, message="secret")
     owners.add_dataset("dataset-secret", project)
@@ -93,6 +96,7 @@ def held(owners: Owners) -> dict[str, bytes]:
     """Return everything that anybody has."""
     shelves: tuple[Any, ...] = (
         owners.files,
+        owners.uploads,
         owners.jobs,
         owners.datasets,
         owners.adapters,

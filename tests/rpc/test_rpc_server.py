@@ -8,7 +8,6 @@ from typing import Any
 import grpc
 import jwt
 import pytest
-from google.protobuf.empty_pb2 import Empty
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from luthier.dataset.v1 import file_pb2, file_service_pb2
@@ -60,11 +59,11 @@ class Files(FileServiceServicer):
             raise
         return file_service_pb2.ListFilesResponse()
 
-    async def DeleteFile(self, request: Any, context: Any) -> Empty:
+    async def DeleteFile(self, request: Any, context: Any) -> file_pb2.File:
         self.calls += 1
         if self.failure is not None:
             raise self.failure
-        return Empty()
+        return file_pb2.File()
 
     async def CreateFile(self, request_iterator: Any, context: Any) -> file_pb2.File:
         size = 0

@@ -1,4 +1,4 @@
-"""What callers see of training jobs, through the real services on real NATS."""
+"""What callers see of training jobs, on real NATS; the dataset service is scripted."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from google.protobuf.message import Message
+from luthier.dataset.v1.file_pb2 import File
 from luthier.trainer.v1 import training_job_service_pb2 as api
 from luthier.trainer.v1.events_pb2 import TrainingJobChanged
 from luthier.trainer.v1.training_job_pb2 import (
@@ -148,7 +149,7 @@ async def test_a_bad_job_is_refused_and_not_stored(house: House, case: str) -> N
 
 
 async def test_a_file_for_something_else_is_refused_by_name(house: House) -> None:
-    notes = await house.dataset.client().upload(b"# Notes\n", "notes.md")
+    notes = await house.dataset.add(b"# Notes\n", "notes.md", purpose=File.Purpose.USER_DATA)
     with pytest.raises(InvalidArgument, match="not uploaded for tuning") as caught:
         await house.create(house.draft(training_file=notes.name))
     assert caught.value.field == "training_job.training_file"

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from luthier.dataset.v1.file_pb2 import File
-from luthier.dataset.v1.file_service_pb2 import GetFileRequest
 from luthier.inference.v1.adapter_service_pb2 import GetAdapterRequest
 from luthier.trainer.v1 import training_job_service_pb2 as api
 from luthier.trainer.v1.run_service_pb2 import CompleteRunRequest, ReportRunRequest
@@ -97,10 +96,8 @@ async def test_a_committed_result_becomes_a_served_adapter_and_a_file_of_figures
     assert (published.suffix, published.metrics["train_loss"]) == ("care", 0.5)
     assert published.configuration["quantization"] == "nf4, double"
     (figures,) = done.result_files
-    client = house.dataset.client()
-    file = await client.files.GetFile(GetFileRequest(name=figures))
-    assert file.purpose == File.FINE_TUNE_RESULTS
-    assert await client.download(figures) == CSV
+    assert house.dataset.files[figures].purpose == File.FINE_TUNE_RESULTS
+    assert await house.dataset.content(figures) == CSV
     assert not run.folder.exists()
     assert (await trainer.messages(job.name))[-1] == "The job has successfully completed"
 

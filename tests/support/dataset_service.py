@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import hashlib
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,13 @@ from luthier.dataset.v1.file_service_pb2 import (
     ListFilesRequest,
 )
 from luthier.dataset.v1.file_service_pb2_grpc import FileServiceStub
+from luthier.dataset.v1.upload_pb2 import Upload, UploadPart
+from luthier.dataset.v1.upload_service_pb2 import (
+    AddUploadPartRequest,
+    CompleteUploadRequest,
+    CreateUploadRequest,
+)
+from luthier.dataset.v1.upload_service_pb2_grpc import UploadServiceStub
 from luthier_common.identity import Identity, IdentitySigner
 from luthier_common.lifespan import Lifespan
 from luthier_common.objects.blobs import Blobs
@@ -27,10 +35,12 @@ from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
 from tests.support.grpc_server import SECRET, caller
+from tests.support.s3_server import S3Server
 
 if TYPE_CHECKING:
     from luthier.dataset.v1.dataset_service_pb2_grpc import DatasetServiceAsyncStub
     from luthier.dataset.v1.file_service_pb2_grpc import FileServiceAsyncStub
+    from luthier.dataset.v1.upload_service_pb2_grpc import UploadServiceAsyncStub
 
 NOWHERE = "127.0.0.1:1"
 """An address at which nobody serves."""
@@ -42,6 +52,7 @@ class DatasetClient:
 
     files: FileServiceAsyncStub
     datasets: DatasetServiceAsyncStub
+    uploads: UploadServiceAsyncStub
 
     async def upload(
         self,
@@ -63,6 +74,37 @@ class DatasetClient:
 
         return await self.files.CreateFile(requests())
 
+    async def begin(
+        self,
+        size: int,
+        name: str = "notes.md",
+        *,
+        purpose: File.Purpose = File.Purpose.USER_DATA,
+        direct: bool = False,
+        parent: str = "projects/acme",
+    ) -> Upload:
+        """Begin an upload."""
+        upload = Upload(display_name=name, purpose=purpose, size_bytes=size, direct=direct)
+        return await self.uploads.CreateUpload(CreateUploadRequest(parent=parent, upload=upload))
+
+    async def add_part(self, upload: str, data: bytes, *, piece: int = 1000) -> UploadPart:
+        """Store a part."""
+
+        async def requests() -> AsyncIterator[AddUploadPartRequest]:
+            yield AddUploadPartRequest(parent=upload)
+            for start in range(0, len(data), piece):
+                yield AddUploadPartRequest(chunk=data[start : start + piece])
+
+        return await self.uploads.AddUploadPart(requests())
+
+    async def complete(
+        self, upload: str, parts: Sequence[UploadPart] = (), *, md5: str = "", sha256: str = ""
+    ) -> Upload:
+        """Make a file of an upload."""
+        names = [part.name for part in parts]
+        request = CompleteUploadRequest(name=upload, parts=names, md5=md5, sha256=sha256)
+        return await self.uploads.CompleteUpload(request)
+
     async def download(self, name: str) -> bytes:
         """Return a file's bytes."""
         chunks = self.files.DownloadFile(DownloadFileRequest(name=name))
@@ -83,8 +125,14 @@ class DatasetServer:
 
     def client(self, identity: Identity | None = None) -> DatasetClient:
         """Return a client that calls as `identity`."""
-        channel = self.channel.with_identity(identity or caller())
-        return DatasetClient(FileServiceStub(channel), DatasetServiceStub(channel))
+        return client_of(self.channel.with_identity(identity or caller()))
+
+
+def client_of(channel: Channel) -> DatasetClient:
+    """Return a client of the service behind a channel."""
+    return DatasetClient(
+        FileServiceStub(channel), DatasetServiceStub(channel), UploadServiceStub(channel)
+    )
 
 
 def store(folder: Path) -> Blobs:
@@ -92,18 +140,39 @@ def store(folder: Path) -> Blobs:
     return Blobs(DirectoryObjects(folder / "objects"))
 
 
+def objects_url(folder: Path, s3: S3Server | None) -> str:
+    """Return where a service that runs with `folder` keeps its objects."""
+    if s3 is None:
+        return (folder / "objects").as_uri()
+    return s3.url(f"luthier-{hashlib.sha256(bytes(folder)).hexdigest()[:12]}")
+
+
 @asynccontextmanager
 async def dataset_service(
-    folder: Path, nats_url: str, inference_address: str = NOWHERE, *, max_file_bytes: int = 2**20
+    folder: Path,
+    nats_url: str,
+    inference_address: str = NOWHERE,
+    *,
+    max_file_bytes: int = 2**20,
+    s3: S3Server | None = None,
+    public_url: str = "",
+    build_workers: int = 2,
 ) -> AsyncIterator[DatasetServer]:
-    """Run the service; run it again with the same folder and NATS to restart it."""
+    """Run the service; run it again with the same folder and NATS to restart it.
+
+    Objects are kept in the folder, or in a bucket of its own in `s3`.
+    """
     settings = DatasetSettings(
         nats_url=nats_url,
-        objects_url=(folder / "objects").as_uri(),
+        objects_url=objects_url(folder, s3),
+        objects_access_key=s3.access_key if s3 else "",
+        objects_secret_key=SecretStr(s3.secret_key if s3 else ""),
+        objects_public_url=public_url,
         identity_secret=SecretStr(SECRET),
         inference_address=inference_address,
         work_dir=folder / "work",
         max_file_bytes=max_file_bytes,
+        build_workers=build_workers,
         drain_seconds=0,
     )
     async with Lifespan() as lifespan:

@@ -63,7 +63,20 @@ class ScriptedInference(BaseModelServiceServicer, GenerationServiceServicer):
         self.open = asyncio.Event()
         self.open.set()
         self.cut = 0
+        self._pause_at: int | None = None
+        self._paused = asyncio.Event()
         self.asked: list[StreamChatRequest] = []
+
+    def pause_after(self, calls: int) -> asyncio.Event:
+        """Let calls hang once there were so many in all; the event is set when they do."""
+        self.open.set()
+        self._pause_at, self._paused = calls, asyncio.Event()
+        return self._paused
+
+    def resume(self) -> None:
+        """Answer every call from now on."""
+        self._pause_at = None
+        self.open.set()
 
     def services(self) -> list[Service]:
         """Return what a test server is to serve."""
@@ -85,6 +98,9 @@ class ScriptedInference(BaseModelServiceServicer, GenerationServiceServicer):
         if request.model != self.base_model.name:
             raise not_found(request.model)
         self.asked.append(request)
+        if self._pause_at is not None and len(self.asked) > self._pause_at:
+            self.open.clear()
+            self._paused.set()
         await self.open.wait()
         text = self.answer(request.messages[-1].content)
         half = len(text) // 2

@@ -18,6 +18,10 @@ from luthier.dataset.v1 import (
     file_pb2,
     file_service_pb2,
     file_service_pb2_grpc,
+    quality_pb2,
+    upload_pb2,
+    upload_service_pb2,
+    upload_service_pb2_grpc,
 )
 from luthier.inference.v1 import (
     adapter_pb2,
@@ -35,7 +39,12 @@ from luthier.trainer.v1 import (
     training_job_service_pb2,
     training_job_service_pb2_grpc,
 )
-from luthier_common.errors import InvalidArgument, PlatformError, not_found
+from luthier_common.errors import (
+    FailedPrecondition,
+    InvalidArgument,
+    PlatformError,
+    not_found,
+)
 from luthier_common.identity import LIBRARY, current_identity
 from luthier_common.logs import request_id
 from luthier_common.names import new_id, parent_of, project_of
@@ -84,7 +93,12 @@ class Owners:
 
     files: Shelf[file_pb2.File] = field(default_factory=Shelf)
     contents: dict[str, bytes] = field(default_factory=dict)
+    uploads: Shelf[upload_pb2.Upload] = field(default_factory=Shelf)
+    parts: dict[str, bytes] = field(default_factory=dict)  # by name
     datasets: Shelf[dataset_pb2.Dataset] = field(default_factory=Shelf)
+    dependents: list[str] = field(default_factory=list)  # of whatever is deleted
+    report: quality_pb2.QualityReport = field(default_factory=quality_pb2.QualityReport)
+    rows: list[dataset_pb2.DatasetRow] = field(default_factory=list)  # of every dataset
     jobs: Shelf[training_job_pb2.TrainingJob] = field(default_factory=Shelf)
     events: Shelf[training_job_pb2.TrainingJobEvent] = field(default_factory=Shelf)
     base_models: Shelf[base_model_pb2.BaseModel] = field(default_factory=Shelf)
@@ -149,6 +163,20 @@ class Owners:
         } | values
         return self.files.put(name, file_pb2.File(size_bytes=len(data), **given))
 
+    def add_upload(
+        self, upload_id: str, project: str = "default", **values: Any
+    ) -> upload_pb2.Upload:
+        given: dict[str, Any] = {
+            "display_name": "book.pdf",
+            "purpose": file_pb2.File.USER_DATA,
+            "size_bytes": 6,
+            "state": upload_pb2.Upload.PENDING,
+        }
+        upload = upload_pb2.Upload(**(given | values))
+        self.uploads.put(f"projects/{project}/uploads/{upload_id}", upload)
+        upload.expire_time.seconds = upload.create_time.seconds + 3600
+        return upload
+
     def add_dataset(
         self, dataset_id: str, project: str = "default", **values: Any
     ) -> dataset_pb2.Dataset:
@@ -210,11 +238,12 @@ class _Files(_Servicer, file_service_pb2_grpc.FileServiceServicer):
         files, token = wanted.page(request, 100)
         return file_service_pb2.ListFilesResponse(files=files, next_page_token=token)
 
-    async def DeleteFile(self, request: Any, context: Any) -> Empty:
+    async def DeleteFile(self, request: Any, context: Any) -> file_pb2.File:
         self._owners.served(request, context)
         self._owners.files.take(request.name)
-        del self._owners.files[request.name]
-        return Empty()
+        tombstone = self._owners.files.pop(request.name)
+        tombstone.dependents.extend(self._owners.dependents)
+        return tombstone
 
     async def DownloadFile(self, request: Any, context: Any) -> AsyncIterator[Any]:
         self._owners.served(request, context)
@@ -225,12 +254,91 @@ class _Files(_Servicer, file_service_pb2_grpc.FileServiceServicer):
                 raise self._owners.break_after
 
 
+class _Uploads(_Servicer, upload_service_pb2_grpc.UploadServiceServicer):
+    async def CreateUpload(self, request: Any, context: Any) -> upload_pb2.Upload:
+        self._owners.served(request, context)
+        given = request.upload
+        upload = self._owners.add_upload(
+            new_id("upload"),
+            project_of(request.parent),
+            display_name=given.display_name,
+            purpose=given.purpose,
+            size_bytes=given.size_bytes,
+            mime_type=given.mime_type,
+            direct=given.direct,
+        )
+        shown = upload_pb2.Upload()
+        shown.CopyFrom(upload)
+        if given.direct:
+            shown.put_url = "https://objects.example.com/here"
+        return shown
+
+    async def GetUpload(self, request: Any, context: Any) -> upload_pb2.Upload:
+        self._owners.served(request, context)
+        shown = upload_pb2.Upload()
+        shown.CopyFrom(self._owners.uploads.take(request.name))
+        shown.parts.extend(
+            self._part(name) for name in self._owners.parts if parent_of(name) == request.name
+        )
+        return shown
+
+    async def ListUploads(self, request: Any, context: Any) -> Any:
+        self._owners.served(request, context)
+        uploads, token = self._owners.uploads.page(request, 100)
+        return upload_service_pb2.ListUploadsResponse(uploads=uploads, next_page_token=token)
+
+    async def AddUploadPart(self, request_iterator: Any, context: Any) -> upload_pb2.UploadPart:
+        first = await anext(request_iterator)
+        self._owners.served(first, context)
+        upload = self._pending(first.parent)
+        data = b"".join([first.chunk, *[request.chunk async for request in request_iterator]])
+        name = f"{upload.name}/parts/{new_id('part')}"
+        self._owners.parts[name] = data
+        return self._part(name)
+
+    async def CompleteUpload(self, request: Any, context: Any) -> upload_pb2.Upload:
+        self._owners.served(request, context)
+        upload = self._pending(request.name)
+        data = b"".join(self._owners.parts[name] for name in request.parts)
+        file_id = new_id("file")
+        file = self._owners.add_file(
+            file_id,
+            data,
+            project_of(upload.name),
+            display_name=upload.display_name,
+            purpose=upload.purpose,
+        )
+        upload.state, upload.file = upload_pb2.Upload.COMPLETED, file.name
+        return upload
+
+    async def CancelUpload(self, request: Any, context: Any) -> upload_pb2.Upload:
+        self._owners.served(request, context)
+        upload = self._pending(request.name)
+        upload.state = upload_pb2.Upload.CANCELLED
+        return upload
+
+    def _pending(self, name: str) -> upload_pb2.Upload:
+        upload = self._owners.uploads.take(name)
+        if upload.state != upload_pb2.Upload.PENDING:
+            state = upload_pb2.Upload.State.Name(upload.state)
+            raise FailedPrecondition(f"{name} is {state}", reason=f"UPLOAD_{state}")
+        return upload
+
+    def _part(self, name: str) -> upload_pb2.UploadPart:
+        data = self._owners.parts[name]
+        sha256 = hashlib.sha256(data).hexdigest()
+        part = upload_pb2.UploadPart(name=name, size_bytes=len(data), sha256=sha256)
+        part.create_time.seconds = Shelf.clock
+        return part
+
+
 class _Datasets(_Servicer, dataset_service_pb2_grpc.DatasetServiceServicer):
     async def CreateDataset(self, request: Any, context: Any) -> dataset_pb2.Dataset:
         self._owners.served(request, context)
         name = f"{request.parent}/datasets/{request.dataset_id or new_id('dataset')}"
-        request.dataset.state = dataset_pb2.Dataset.BUILDING
-        return self._owners.datasets.put(name, request.dataset)
+        dataset: dataset_pb2.Dataset = request.dataset
+        dataset.state = dataset_pb2.Dataset.BUILDING
+        return dataset if request.validate_only else self._owners.datasets.put(name, dataset)
 
     async def GetDataset(self, request: Any, context: Any) -> dataset_pb2.Dataset:
         self._owners.served(request, context)
@@ -241,24 +349,47 @@ class _Datasets(_Servicer, dataset_service_pb2_grpc.DatasetServiceServicer):
         datasets, token = self._owners.datasets.page(request, 100)
         return dataset_service_pb2.ListDatasetsResponse(datasets=datasets, next_page_token=token)
 
-    async def DeleteDataset(self, request: Any, context: Any) -> Empty:
+    async def DeleteDataset(self, request: Any, context: Any) -> dataset_pb2.Dataset:
         self._owners.served(request, context)
         self._owners.datasets.take(request.name)
-        del self._owners.datasets[request.name]
-        return Empty()
+        tombstone = self._owners.datasets.pop(request.name)
+        tombstone.dependents.extend(self._owners.dependents)
+        return tombstone
+
+    async def PreviewDataset(self, request: Any, context: Any) -> Any:
+        self._owners.served(request, context)
+        return dataset_service_pb2.PreviewDatasetResponse(
+            rows=self._owners.rows[: request.page_size],
+            dropped_by_reason={"too short": 2},
+            estimate=dataset_service_pb2.DatasetEstimate(
+                rows=40, tokens=400, model_calls=8, model_tokens=80, read_share=0.25
+            ),
+        )
+
+    async def GetQualityReport(self, request: Any, context: Any) -> quality_pb2.QualityReport:
+        self._owners.served(request, context)
+        self._owners.datasets.take(request.dataset)
+        return self._owners.report
+
+    async def GetManifest(self, request: Any, context: Any) -> Any:
+        self._owners.served(request, context)
+        self._owners.datasets.take(request.dataset)
+        return dataset_service_pb2.Manifest(json='{"schema": 1,  "rows": 3}')
 
     async def ListDatasetRows(self, request: Any, context: Any) -> Any:
         self._owners.served(request, context)
-        dataset = self._owners.datasets.take(request.parent)
-        row = dataset_pb2.DatasetRow(
-            messages=[dataset_pb2.RowMessage(role="user", content="Who?")],
-            recipe="headings",
-            source_file=dataset.source_files[0],
-            heading_path=["Handbook"],
-            token_count=3,
+        self._owners.datasets.take(request.parent)
+        wanted = [
+            row
+            for row in self._owners.rows
+            if not request.source_file or row.source_file == request.source_file
+        ]
+        start = int(request.page_token or 0)
+        end = start + (request.page_size or 20)
+        token = str(end) if end < len(wanted) else ""
+        return dataset_service_pb2.ListDatasetRowsResponse(
+            rows=wanted[start:end], next_page_token=token
         )
-        rows = [row] * (request.page_size or 20)
-        return dataset_service_pb2.ListDatasetRowsResponse(rows=rows, next_page_token="more")
 
 
 class _Jobs(_Servicer, training_job_service_pb2_grpc.TrainingJobServiceServicer):
@@ -375,6 +506,7 @@ class _Generation(_Servicer, generation_service_pb2_grpc.GenerationServiceServic
 
 _SERVICES: list[tuple[type[_Servicer], Any, Any]] = [
     (_Files, file_service_pb2, file_service_pb2_grpc),
+    (_Uploads, upload_service_pb2, upload_service_pb2_grpc),
     (_Datasets, dataset_service_pb2, dataset_service_pb2_grpc),
     (_Jobs, training_job_service_pb2, training_job_service_pb2_grpc),
     (_BaseModels, base_model_service_pb2, base_model_service_pb2_grpc),

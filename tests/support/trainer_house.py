@@ -1,4 +1,4 @@
-"""The services that a training job passes through, in this process, with one file and one base."""
+"""What a training job passes through, in this process, with one file and one base model."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from luthier.trainer.v1.training_job_pb2 import (
     TrainingJob,
 )
 
-from tests.support.dataset_service import DatasetServer, dataset_service
 from tests.support.inference_service import Inference, inference_service
+from tests.support.scripted_datasets import ScriptedDatasets, scripted_datasets
 from tests.support.trainer_service import Trainer, trainer_service
 
 ACME = "projects/acme"
@@ -37,16 +37,21 @@ ROWS = b"".join(
 
 
 class House:
-    """The three services, a base model and a file of rows."""
+    """Inference and trainer, a scripted dataset service, a base model and a file of rows."""
 
     def __init__(
-        self, inference: Inference, dataset: DatasetServer, trainer: Trainer, base: BaseModel
+        self,
+        inference: Inference,
+        dataset: ScriptedDatasets,
+        trainer: Trainer,
+        base: BaseModel,
+        rows: File,
     ) -> None:
         self.inference = inference
         self.dataset = dataset
         self.trainer = trainer
         self.base = base
-        self.rows = File()
+        self.rows = rows
 
     def draft(self, **fields: Any) -> TrainingJob:
         """Return a job to create."""
@@ -72,16 +77,10 @@ async def open_house(folder: Path, snapshot: Path, **options: Any) -> AsyncItera
     async with AsyncExitStack() as stack:
         inference = await stack.enter_async_context(inference_service(folder))
         base = await inference.import_base(snapshot)
-        dataset = await stack.enter_async_context(
-            dataset_service(folder, inference.nats_url, inference.address)
-        )
+        dataset = await stack.enter_async_context(scripted_datasets(inference.blobs))
         trainer = await stack.enter_async_context(
             trainer_service(
                 folder, inference.nats_url, dataset.address, inference.address, **options
             )
         )
-        house = House(inference, dataset, trainer, base)
-        house.rows = await dataset.client().upload(
-            ROWS, "rows.jsonl", purpose=File.Purpose.FINE_TUNE
-        )
-        yield house
+        yield House(inference, dataset, trainer, base, await dataset.add(ROWS))

@@ -11,14 +11,12 @@ import pytest
 import torch
 from luthier_common.errors import InvalidArgument
 from luthier_trainer.run.data import (
-    IGNORED,
     LineCollator,
     MixedSampler,
-    Row,
     keeps_rows_apart,
     load,
-    tokenize,
 )
+from luthier_trainer.run.rows import IGNORED, Row, tokenize
 from transformers import BloomConfig, BloomForCausalLM, LlamaForCausalLM
 
 from tests.support.tiny_model import byte_tokenizer, save_base
@@ -49,6 +47,10 @@ def tokenizer() -> Any:
     return byte_tokenizer()
 
 
+def chat(tokenizer: Any, *messages: dict[str, Any]) -> Row:
+    return tokenize({"messages": list(messages)}, tokenizer, 256)
+
+
 def learned(row: Row, tokenizer: Any) -> list[str]:
     """Return the learned stretches as text; every label must be its own token."""
     assert len(row["input_ids"]) == len(row["labels"])
@@ -73,9 +75,7 @@ def test_the_answer_and_its_end_are_learned_and_nothing_else(
     tokenizer: Any, template: str | None
 ) -> None:
     tokenizer.chat_template = template or tokenizer.chat_template
-    row = tokenize(
-        [{"role": "system", "content": "Be brief."}, QUESTION, ANSWER], tokenizer, where=""
-    )
+    row = chat(tokenizer, {"role": "system", "content": "Be brief."}, QUESTION, ANSWER)
     assert learned(row, tokenizer) == ["Ann<|end|>"]
     whole = "<|system|>Be brief.<|end|><|user|>Who?<|end|><|assistant|>Ann<|end|>"
     assert tokenizer.decode(row["input_ids"]) == whole
@@ -83,19 +83,19 @@ def test_the_answer_and_its_end_are_learned_and_nothing_else(
 
 def test_each_answer_of_several_turns_is_learned(tokenizer: Any) -> None:
     messages = [QUESTION, ANSWER, {"role": "user", "content": "And?"}, ANSWER | {"content": "Bo"}]
-    row = tokenize(messages, tokenizer, where="")
+    row = chat(tokenizer, *messages)
     assert learned(row, tokenizer) == ["Ann<|end|>", "Bo<|end|>"]
 
 
 def test_an_answer_of_weight_zero_is_read_only(tokenizer: Any) -> None:
     messages = [QUESTION, ANSWER | {"weight": 0}, QUESTION, ANSWER | {"content": "Bo", "weight": 1}]
-    row = tokenize(messages, tokenizer, where="")
+    row = chat(tokenizer, *messages)
     assert learned(row, tokenizer) == ["Bo<|end|>"]
     assert "Ann" in tokenizer.decode(row["input_ids"])
 
 
 def test_a_row_that_opens_with_an_answer_learns_all_but_its_first_token(tokenizer: Any) -> None:
-    row = tokenize([ANSWER, QUESTION, ANSWER], tokenizer, where="")
+    row = chat(tokenizer, ANSWER, QUESTION, ANSWER)
     assert row["labels"][0] == IGNORED
     assert learned(row, tokenizer) == ["Ann<|end|>", "Ann<|end|>"]
 
@@ -312,13 +312,13 @@ def test_packed_lines_give_the_loss_and_gradients_of_the_rows_one_by_one(tmp_pat
 
 def test_a_llama_keeps_the_rows_of_a_line_apart(tokenizer: Any, tmp_path: Path) -> None:
     model = LlamaForCausalLM.from_pretrained(save_base(tmp_path))
-    row = tokenize([QUESTION, ANSWER], tokenizer, where="here")
+    row = chat(tokenizer, QUESTION, ANSWER)
     assert keeps_rows_apart(model, row, tokenizer.pad_token_id)
 
 
 def test_a_model_without_position_ids_is_given_a_row_a_line(tokenizer: Any) -> None:
     config = BloomConfig(vocab_size=len(tokenizer), hidden_size=32, n_layer=1, n_head=2)
-    row = tokenize([QUESTION, ANSWER], tokenizer, where="here")
+    row = chat(tokenizer, QUESTION, ANSWER)
     assert not keeps_rows_apart(BloomForCausalLM(config), row, tokenizer.pad_token_id)
     step = LineCollator(tokenizer.pad_token_id, packs=False)([row, row])
     assert set(step) == {"input_ids", "labels", "attention_mask"}
@@ -337,5 +337,5 @@ class _Blind(torch.nn.Module):
 
 
 def test_a_model_that_mixes_the_rows_of_a_line_is_found_out(tokenizer: Any) -> None:
-    row = tokenize([QUESTION, ANSWER], tokenizer, where="here")
+    row = chat(tokenizer, QUESTION, ANSWER)
     assert not keeps_rows_apart(_Blind(), row, tokenizer.pad_token_id)

@@ -49,6 +49,11 @@ class Child:
         return self._process.returncode
 
     @property
+    def stdin(self) -> asyncio.StreamWriter | None:
+        """Its input, when spawned with `stdin=PIPE`."""
+        return self._process.stdin
+
+    @property
     def stdout(self) -> asyncio.StreamReader | None:
         """Its output, when spawned with `stdout=PIPE`."""
         return self._process.stdout
@@ -101,12 +106,13 @@ async def spawn(
     stdin: Output = DEVNULL,
     stdout: Output = None,
     stderr: Output = None,
+    limit: int = 64 * 1024,
 ) -> Child:
     """Start a program that is killed when this process dies, however it dies.
 
     Call it on the main thread: the kernel watches the thread that started the child. The child
     has its own session, so Ctrl-C in the terminal reaches only this process, which stops it.
-    A program that does not exist ends with 127.
+    A program that does not exist ends with 127. `limit` bounds a line read from its output.
     """
     command = argv
     if sys.platform == "linux":
@@ -118,6 +124,7 @@ async def spawn(
         stdin=stdin,
         stdout=stdout,
         stderr=stderr,
+        limit=limit,
         start_new_session=True,
     )
     return Child(process)

@@ -12,7 +12,7 @@ from luthier_common.errors import Internal, NotFound, PlatformError
 from luthier_common.records.collection import Collection
 from luthier_common.rpc.status import to_status
 
-from luthier_dataset.build import Build
+from luthier_dataset.build.make import Build
 from luthier_dataset.inference import TRANSIENT, Backoff
 from luthier_dataset.metrics import Metrics
 
@@ -29,10 +29,11 @@ class Superseded(Exception):
 
 
 class Builder:
-    """Looks for BUILDING datasets and builds each from the start, a few at a time.
+    """Looks for BUILDING datasets and builds them, a few at a time.
 
-    A build keeps nothing but what its dataset pins, so a restart loses work, never the dataset.
-    Two builders on one dataset do no harm: both store the same bytes and one writes the end.
+    A build that is run again goes on where it stopped, as long as the work folder is there; without
+    it, it starts over. Two builders on one dataset do no harm: both store the same bytes and one
+    writes the end.
     """
 
     def __init__(self, records: Collection[Dataset], build: Build, metrics: Metrics) -> None:
@@ -45,6 +46,7 @@ class Builder:
     async def run(self) -> None:
         """Build until cancelled."""
         changes = self._records.changes()
+        self._build.sweep(filter(_is_building, self._records.values()))
         try:
             while True:
                 for dataset in self._records.values():
@@ -62,7 +64,7 @@ class Builder:
 
     def _start(self, dataset: Dataset) -> None:
         name = dataset.name
-        if dataset.state == Dataset.State.BUILDING and name not in self._tasks:
+        if _is_building(dataset) and name not in self._tasks:
             task = asyncio.create_task(self._bring_to_end(name), name=f"build {name}")
             self._tasks[name] = task
             task.add_done_callback(lambda _: self._tasks.pop(name))
@@ -73,15 +75,17 @@ class Builder:
             try:
                 async with self._slots:
                     dataset = await self._records.get(name)
-                    if dataset.state != Dataset.State.BUILDING:
+                    if not _is_building(dataset):
+                        self._build.forget(dataset)
                         return
                     await self._attempt(dataset)
+                    self._build.forget(dataset)
             except NotFound:
                 return
             except (*TRANSIENT, Superseded) as error:
                 # Not the dataset's fault: what is away comes back. A superseded build looks
-                # again whether a dataset made anew waits under the same name.
-                logger.info("build starts over", extra={"dataset": name, "cause": repr(error)})
+                # again, and finds that there is nothing to do.
+                logger.info("build is tried again", extra={"dataset": name, "cause": repr(error)})
                 await backoff.wait()
 
     async def _attempt(self, dataset: Dataset) -> None:
@@ -144,7 +148,7 @@ class _Record:
     async def _write(self, edit: Callable[[Dataset], None]) -> None:
         def change(dataset: Dataset) -> Dataset:
             mine = dataset.create_time == self._dataset.create_time
-            if not mine or dataset.state != Dataset.State.BUILDING:
+            if not mine or not _is_building(dataset):
                 raise Superseded(dataset.name)
             edit(dataset)
             return dataset
@@ -153,3 +157,7 @@ class _Record:
             await self._records.update(self._dataset.name, change)
         except NotFound as error:
             raise Superseded(self._dataset.name) from error
+
+
+def _is_building(dataset: Dataset) -> bool:
+    return dataset.state == Dataset.State.BUILDING and not dataset.HasField("delete_time")

@@ -4,28 +4,35 @@ from __future__ import annotations
 
 from typing import Any
 
-from google.protobuf.empty_pb2 import Empty
 from luthier.dataset.v1.dataset_pb2 import Dataset
 from luthier.dataset.v1.dataset_service_pb2 import (
     CreateDatasetRequest,
     DeleteDatasetRequest,
     GetDatasetRequest,
+    GetManifestRequest,
+    GetQualityReportRequest,
     ListDatasetRowsRequest,
     ListDatasetRowsResponse,
     ListDatasetsRequest,
     ListDatasetsResponse,
+    Manifest,
+    PreviewDatasetRequest,
+    PreviewDatasetResponse,
 )
 from luthier.dataset.v1.dataset_service_pb2_grpc import DatasetServiceServicer
+from luthier.dataset.v1.quality_pb2 import QualityReport
 from luthier_common.names import parse
 
 from luthier_dataset.datasets import PATTERN, Datasets
+from luthier_dataset.preview import Previews
 
 
 class DatasetService(DatasetServiceServicer):
     """Serves `luthier.dataset.v1.DatasetService`."""
 
-    def __init__(self, datasets: Datasets) -> None:
+    def __init__(self, datasets: Datasets, previews: Previews) -> None:
         self._datasets = datasets
+        self._previews = previews
 
     async def CreateDataset(self, request: CreateDatasetRequest, context: Any) -> Dataset:
         """See the proto."""
@@ -41,27 +48,47 @@ class DatasetService(DatasetServiceServicer):
     async def GetDataset(self, request: GetDatasetRequest, context: Any) -> Dataset:
         """See the proto."""
         parse(request.name, PATTERN)
-        return await self._datasets.get(request.name)
+        return await self._datasets.get(request.name, show_deleted=request.show_deleted)
 
     async def ListDatasets(
         self, request: ListDatasetsRequest, context: Any
     ) -> ListDatasetsResponse:
         """See the proto."""
         parse(request.parent, "projects/{project}", field="parent")
-        page = self._datasets.list(
+        page = await self._datasets.list(
             request.parent,
             page_size=request.page_size,
             page_token=request.page_token,
             after=request.after,
             order_by=request.order_by,
+            source_file=request.source_file,
+            show_deleted=request.show_deleted,
         )
         return ListDatasetsResponse(datasets=page.items, next_page_token=page.next_page_token)
 
-    async def DeleteDataset(self, request: DeleteDatasetRequest, context: Any) -> Empty:
+    async def DeleteDataset(self, request: DeleteDatasetRequest, context: Any) -> Dataset:
         """See the proto."""
         parse(request.name, PATTERN)
-        await self._datasets.delete(request.name)
-        return Empty()
+        return await self._datasets.delete(request.name)
+
+    async def PreviewDataset(
+        self, request: PreviewDatasetRequest, context: Any
+    ) -> PreviewDatasetResponse:
+        """See the proto."""
+        parse(request.parent, "projects/{project}", field="parent")
+        return await self._previews.preview(request.parent, request.dataset, request.page_size)
+
+    async def GetQualityReport(
+        self, request: GetQualityReportRequest, context: Any
+    ) -> QualityReport:
+        """See the proto."""
+        parse(request.dataset, PATTERN, field="dataset")
+        return await self._datasets.report(request.dataset)
+
+    async def GetManifest(self, request: GetManifestRequest, context: Any) -> Manifest:
+        """See the proto."""
+        parse(request.dataset, PATTERN, field="dataset")
+        return Manifest(json=await self._datasets.manifest(request.dataset))
 
     async def ListDatasetRows(
         self, request: ListDatasetRowsRequest, context: Any
@@ -69,6 +96,6 @@ class DatasetService(DatasetServiceServicer):
         """See the proto."""
         parse(request.parent, PATTERN, field="parent")
         rows, token = await self._datasets.rows(
-            request.parent, request.page_size, request.page_token
+            request.parent, request.page_size, request.page_token, request.source_file
         )
         return ListDatasetRowsResponse(rows=rows, next_page_token=token)

@@ -1,32 +1,43 @@
-"""Datasets: what may be built, and what was built."""
+"""Datasets: what may be built, what was built, and what came of it."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
+from google.protobuf.timestamp_pb2 import Timestamp
 from luthier.dataset.v1.dataset_pb2 import Dataset, DatasetRow, DatasetSource
-from luthier_common.errors import FailedPrecondition, InvalidArgument, not_found
+from luthier.dataset.v1.file_pb2 import File
+from luthier.dataset.v1.quality_pb2 import QualityReport
+from luthier_common.errors import FailedPrecondition, InvalidArgument, NotFound, not_found
 from luthier_common.names import choose_id, parent_of, parse, project_of
 from luthier_common.paging import Page, coerce_page_size
 from luthier_common.records.collection import Collection
 from luthier_common.records.requests import create_once, made_before
 
 from luthier_dataset import files
-from luthier_dataset.bounded import bounded_map
+from luthier_dataset.asking import check_dataset, invalid, models_asked
 from luthier_dataset.cache import BlobCache
-from luthier_dataset.details import read_page
-from luthier_dataset.documents import Documents
+from luthier_dataset.documents import check_source
 from luthier_dataset.files import Files
 from luthier_dataset.inference import Inference
 from luthier_dataset.models import counter_of
+from luthier_dataset.recipes.questions import QuestionPrompts
+from luthier_dataset.recipes.registry import registry
+from luthier_dataset.row_pages import read_rows
 
 PATTERN = "projects/{project}/datasets/{dataset}"
-_BASE_MODEL = "projects/{project}/baseModels/{base_model}"
-_MOST_SOURCES = 1000
-_READ_AT_ONCE = 4
-_LONGEST_TEXT = 255
-_MOST_ASKED = 1_000_000
-"""Bound of the numbers in recipes; anything beyond is a slip."""
+_ASKED = (
+    "display_name",
+    "source_files",
+    "recipes",
+    "base_model",
+    "split",
+    "quality_rules",
+    "skip_unreadable",
+    "generations_of",
+)
+"""The fields of a dataset that its creator sets."""
 
 
 class Datasets:
@@ -36,15 +47,15 @@ class Datasets:
         self,
         records: Collection[Dataset],
         stored: Files,
-        documents: Documents,
         inference: Inference,
         cache: BlobCache,
+        prompts: QuestionPrompts,
     ) -> None:
         self._records = records
         self._files = stored
-        self._documents = documents
         self._inference = inference
         self._cache = cache
+        self._prompts = prompts
 
     async def create(
         self,
@@ -55,12 +66,11 @@ class Datasets:
         *,
         validate_only: bool = False,
     ) -> Dataset:
-        """Check everything, pin the sources and the base model, and store a BUILDING dataset.
+        """Check everything, pin sources and models, and store a BUILDING dataset.
 
-        The documents are read here once, so that a file which is not what it claims is refused
-        at once. InvalidArgument, NotFound, FailedPrecondition, AlreadyExists.
+        InvalidArgument, NotFound, FailedPrecondition, AlreadyExists.
         """
-        _check_request(draft, request_id)
+        check_dataset(draft, request_id, registry(self._prompts))
         earlier = made_before(self._records, parent, request_id)
         if earlier is not None:
             return _repeated(earlier, draft)
@@ -72,127 +82,202 @@ class Datasets:
             return dataset
         return _repeated(await create_once(self._records, dataset), draft)
 
-    async def get(self, name: str) -> Dataset:
+    async def get(self, name: str, *, show_deleted: bool = False) -> Dataset:
         """Return a dataset; NotFound."""
-        return await self._records.get(name)
+        dataset = await self._records.get(name)
+        if dataset.HasField("delete_time") and not show_deleted:
+            raise not_found(name)
+        return dataset
 
-    async def delete(self, name: str) -> None:
-        """Delete a dataset's record, ending its build; NotFound. Its file of rows stays."""
-        await self._records.delete(name)
+    async def delete(self, name: str) -> Dataset:
+        """Leave a tombstone that names what came of the dataset, ending its build; NotFound."""
+        dependents = _made_of(await self.get(name), self._records)
+
+        def bury(dataset: Dataset) -> Dataset:
+            if dataset.HasField("delete_time"):
+                raise not_found(name)
+            now = Timestamp()
+            now.GetCurrentTime()
+            dataset.delete_time.CopyFrom(now)
+            dataset.dependents[:] = dependents
+            return dataset
+
+        return await self._records.update(name, bury)
 
     async def rows(
-        self, name: str, page_size: int, page_token: str
+        self, name: str, page_size: int, page_token: str, source_file: str = ""
     ) -> tuple[list[DatasetRow], str]:
         """Return a page of a dataset's rows and the next page's token.
 
         NotFound; FailedPrecondition unless the dataset is READY.
         """
         size = coerce_page_size(page_size, default=20, maximum=1000)
-        dataset = await self._records.get(name)
-        if dataset.state != Dataset.State.READY:
-            state = Dataset.State.Name(dataset.state)
-            raise FailedPrecondition(
-                f"{name} is {state}; rows are there once it is READY",
-                reason="DATASET_NOT_READY",
-                metadata={"state": state},
-            )
-        path = await self._cache.path(project_of(name), dataset.row_details_sha256)
-        query = f"{name} {dataset.row_details_sha256}"
-        return await asyncio.to_thread(read_page, path, query, size, page_token)
+        dataset = await self._ready(name)
+        sha256 = dataset.artifacts.rows_sha256
+        path = await self._cache.path(project_of(name), sha256)
+        query = f"{name} {sha256} {source_file}"
+        return await asyncio.to_thread(
+            read_rows, path, dataset, query, size, page_token, source_file
+        )
 
-    def list(
-        self, parent: str, *, page_size: int, page_token: str, after: str, order_by: str
+    async def report(self, name: str) -> QualityReport:
+        """Return a READY dataset's quality report; NotFound, FailedPrecondition."""
+        dataset = await self._ready(name)
+        data = await self._cache.read(project_of(name), dataset.artifacts.report_sha256)
+        return QualityReport.FromString(data)
+
+    async def manifest(self, name: str) -> str:
+        """Return a READY dataset's manifest, JSON; NotFound, FailedPrecondition."""
+        dataset = await self._ready(name)
+        data = await self._cache.read(project_of(name), dataset.artifacts.manifest_sha256)
+        return data.decode()
+
+    async def list(
+        self,
+        parent: str,
+        *,
+        page_size: int,
+        page_token: str,
+        after: str,
+        order_by: str,
+        source_file: str = "",
+        show_deleted: bool = False,
     ) -> Page[Dataset]:
-        """Return a page of a project's datasets."""
+        """Return a page of a project's datasets; of those that saw a file, where one is named."""
+        shown = await self._shown(parent, source_file, show_deleted=show_deleted)
         return self._records.list(
             parent,
+            where=shown,
+            query=f"source_file={source_file} show_deleted={show_deleted}",
             order_by=order_by or "create_time desc",
             after=after or None,
             page_size=coerce_page_size(page_size, default=100, maximum=1000),
             page_token=page_token,
         )
 
+    async def checked(self, parent: str, draft: Dataset) -> Dataset:
+        """Return what would be built, checked and pinned as `create` does; stores nothing."""
+        check_dataset(draft, "", registry(self._prompts))
+        return await self._pinned(parent, draft)
+
     async def _pinned(self, parent: str, draft: Dataset) -> Dataset:
+        """Return what would be built, with everything it depends on named by digest."""
         project = project_of(parent)
         sources = [await self._source(parent, name) for name in draft.source_files]
         base = await self._inference.base_model(project, draft.base_model)
         # Not used here: only to know now, not after an hour, that tokens can be counted.
         await counter_of(base, self._cache)
-        for error in filter(None, await bounded_map(self._try, sources, limit=_READ_AT_ONCE)):
-            raise error
-        return Dataset(
-            display_name=draft.display_name,
-            source_files=draft.source_files,
-            recipes=draft.recipes,
-            base_model=draft.base_model,
-            state=Dataset.State.BUILDING,
-            sources=sources,
-            base_model_digest=base.digest,
+        dataset = Dataset(
+            state=Dataset.State.BUILDING, sources=sources, base_model_digest=base.digest
         )
+        dataset.MergeFrom(_asked(draft))
+        for path, model in models_asked(draft):
+            dataset.model_digests[model] = await self._model_digest(project, model, path)
+        if draft.generations_of:
+            dataset.replayed_generations_sha256 = await self._generations(parent, draft)
+        return dataset
+
+    async def _model_digest(self, project: str, model: str, path: str) -> str:
+        try:
+            return await self._inference.digest(project, model)
+        except NotFound as error:
+            raise InvalidArgument(
+                f"dataset.{path}: there is no model {model}",
+                reason="MODEL_NOT_FOUND",
+                field=f"dataset.{path}",
+            ) from error
+
+    async def _generations(self, parent: str, draft: Dataset) -> str:
+        parse(draft.generations_of, PATTERN, field="dataset.generations_of")
+        if parent_of(draft.generations_of) != parent:
+            raise not_found(draft.generations_of)
+        earlier = await self._ready(draft.generations_of)
+        if not earlier.artifacts.generations_sha256:
+            raise invalid("generations_of", "names a dataset for which no model was asked")
+        return earlier.artifacts.generations_sha256
 
     async def _source(self, parent: str, name: str) -> DatasetSource:
         parse(name, files.PATTERN, field="dataset.source_files")
         if parent_of(name) != parent:
             raise not_found(name)
         file = await self._files.get(name)
-        return DatasetSource(
+        source = DatasetSource(
             file=file.name,
             display_name=file.display_name,
             sha256=file.sha256,
             size_bytes=file.size_bytes,
+            training_rows=file.purpose == File.Purpose.FINE_TUNE,
         )
+        check_source(source)
+        return source
 
-    async def _try(self, source: DatasetSource) -> FailedPrecondition | InvalidArgument | None:
-        """The first of several bad documents, in their order, is the one to tell of."""
-        try:
-            await self._documents.read(source)
-        except (FailedPrecondition, InvalidArgument) as error:
-            return error
-        return None
+    async def _ready(self, name: str) -> Dataset:
+        dataset = await self.get(name)
+        if dataset.state != Dataset.State.READY:
+            state = Dataset.State.Name(dataset.state)
+            raise FailedPrecondition(
+                f"{name} is {state}; what it holds is there once it is READY",
+                reason="DATASET_NOT_READY",
+                metadata={"state": state},
+            )
+        return dataset
 
+    async def _shown(
+        self, parent: str, source_file: str, *, show_deleted: bool
+    ) -> Callable[[Dataset], bool]:
+        sha256 = ""
+        if source_file:
+            parse(source_file, files.PATTERN, field="source_file")
+            if parent_of(source_file) != parent:
+                raise not_found(source_file)
+            sha256 = (await self._files.get(source_file, show_deleted=True)).sha256
 
-def _check_request(draft: Dataset, request_id: str) -> None:
-    parse(draft.base_model, _BASE_MODEL, field="dataset.base_model")
-    sources = list(draft.source_files)
-    if not sources or len(sources) > _MOST_SOURCES:
-        raise _invalid("source_files", f"must name 1 to {_MOST_SOURCES} files")
-    if len(set(sources)) < len(sources):
-        raise _invalid("source_files", "names a file twice")
-    for field, text in (("display_name", draft.display_name), ("request_id", request_id)):
-        if len(text) > _LONGEST_TEXT or not text.isprintable():
-            raise _invalid(field, f"must be at most {_LONGEST_TEXT} printable characters")
-    _check_recipes(draft)
+        def shown(dataset: Dataset) -> bool:
+            if dataset.HasField("delete_time") and not show_deleted:
+                return False
+            return not sha256 or any(source.sha256 == sha256 for source in dataset.sources)
 
-
-def _check_recipes(draft: Dataset) -> None:
-    kinds = [recipe.WhichOneof("recipe") for recipe in draft.recipes]
-    if not kinds:
-        raise _invalid("recipes", "must have at least one recipe")
-    if None in kinds:
-        raise _invalid(f"recipes[{kinds.index(None)}]", "must be one of the known recipes")
-    if len(set(kinds)) < len(kinds):
-        raise _invalid("recipes", "has a recipe twice")
-    for recipe in draft.recipes:
-        numbers = (recipe.headings.max_section_tokens, recipe.questions.questions_per_statement)
-        if not all(0 <= number <= _MOST_ASKED for number in numbers):
-            raise _invalid("recipes", f"has a number that is not between 0 and {_MOST_ASKED}")
+        return shown
 
 
-def _invalid(field: str, what: str) -> InvalidArgument:
-    path = field if field == "request_id" else f"dataset.{field}"
-    return InvalidArgument(f"{path} {what}", reason="INVALID_DATASET", field=path)
+def dependents_of(file: File, records: Collection[Dataset]) -> list[str]:
+    """Return the datasets that a file is a source of, or was minted by, unless deleted."""
+    return [
+        dataset.name
+        for dataset in records.values(parent_of(file.name))
+        if not dataset.HasField("delete_time")
+        and file.name in (*dataset.source_files, dataset.file, dataset.validation_file)
+    ]
+
+
+def _made_of(dataset: Dataset, records: Collection[Dataset]) -> list[str]:
+    """Return the files that a dataset minted, and the datasets that have them as sources."""
+    minted = [name for name in (dataset.file, dataset.validation_file) if name]
+    others = records.values(parent_of(dataset.name))
+    return minted + [
+        other.name
+        for other in others
+        if not other.HasField("delete_time") and set(minted) & set(other.source_files)
+    ]
+
+
+def _asked(dataset: Dataset) -> Dataset:
+    """The part of a dataset that its creator sets."""
+    asked = Dataset()
+    for field, value in dataset.ListFields():
+        if field.name in _ASKED:
+            if field.is_repeated:
+                getattr(asked, field.name).extend(value)
+            elif field.message_type:
+                getattr(asked, field.name).CopyFrom(value)
+            else:
+                setattr(asked, field.name, value)
+    return asked
 
 
 def _repeated(earlier: Dataset, draft: Dataset) -> Dataset:
     """The dataset of an earlier request, unless this one asks for something else."""
-    asked = (draft.display_name, list(draft.source_files), list(draft.recipes), draft.base_model)
-    given = (
-        earlier.display_name,
-        list(earlier.source_files),
-        list(earlier.recipes),
-        earlier.base_model,
-    )
-    if asked != given:
+    if _asked(earlier) != _asked(draft):
         raise InvalidArgument(
             "request_id was used for another dataset",
             reason="REQUEST_ID_REUSED",

@@ -1,129 +1,141 @@
-"""Documents: stored files, read into sections by a child process."""
+"""Documents: stored files, read into items by child processes with limits."""
 
 from __future__ import annotations
 
-import asyncio
 import os
-import sys
-import tempfile
+import signal
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
+from types import TracebackType
+from typing import Self
 
+import msgspec
 from luthier.dataset.v1.dataset_pb2 import DatasetSource
-from luthier_common.children import Child, spawn
 from luthier_common.errors import FailedPrecondition, InvalidArgument
 from luthier_common.names import project_of
 from luthier_common.objects.blobs import Blobs
 
-from luthier_dataset.readers.kinds import SUPPORTED, UNREADABLE, Kind, kind_of
-from luthier_dataset.readers.section import Section, load
+from luthier_dataset.pool import ChildDied, Pool
+from luthier_dataset.readers.job import Reading, ReadJob
+from luthier_dataset.readers.kinds import SUPPORTED, Kind, kind_of
 
-_CONCURRENT = 2
-"""Readers at a time: parsing takes a core each."""
 _LONGEST_MESSAGE = 500
+_MIB = 1024 * 1024
+_BROKE_DOWN = "its reader broke down or used more memory or time than allowed"
 
 
 @dataclass(frozen=True)
 class ReaderLimits:
-    """What one reader may use; beyond it the document is refused."""
+    """What reading one document may use; beyond it the document is refused."""
 
-    document_bytes: int = 64 * 1024 * 1024
-    memory_bytes: int = 1024 * 1024 * 1024
+    document_bytes: int = 4 * 1024 * _MIB
+    memory_bytes: int = 1024 * _MIB
     cpu_seconds: int = 60
     wall_seconds: float = 120.0
-    output_bytes: int = 256 * 1024 * 1024
-
-
-@dataclass(frozen=True)
-class Document:
-    """A source of a dataset, read."""
-
-    file: str
-    """Resource name of the file."""
-    title: str
-    """The file's own name without its suffix; heads text that has no heading."""
-    sections: tuple[Section, ...]
+    seconds_per_mib: float = 0.5
+    """Added to both times for each MiB of the document."""
+    output_bytes: int = 256 * _MIB
+    output_per_byte: int = 8
+    """Added to the output for each byte of the document."""
 
 
 class Documents:
-    """Reads stored files; a broken, hostile or endless one costs a child process, no more."""
+    """Reads stored files; a broken, hostile or endless one costs a child process, no more.
 
-    def __init__(self, blobs: Blobs, scratch: Path, limits: ReaderLimits | None = None) -> None:
+    Open it for one build: the readers of one project's documents never see those of another.
+    """
+
+    def __init__(self, blobs: Blobs, *, readers: int, limits: ReaderLimits | None = None) -> None:
         self._blobs = blobs
-        self._scratch = scratch
         self._limits = limits or ReaderLimits()
-        self._slots = asyncio.Semaphore(_CONCURRENT)
-
-    async def read(self, source: DatasetSource) -> Document:
-        """Return the sections of a pinned file.
-
-        InvalidArgument: no reader for its name, or too large. FailedPrecondition: empty, or not
-        what its name claims. Both name the file.
-        """
-        kind = self._kind(source)
-        async with self._slots:
-            with tempfile.TemporaryDirectory(dir=self._folder(), prefix="reader-") as folder:
-                document, target = Path(folder, "document"), Path(folder, "sections")
-                await self._blobs.fetch_to(project_of(source.file), source.sha256, document)
-                status = await self._run(source, kind, document, target)
-                sections = self._result(source, status, target)
-        return Document(source.file, PurePath(source.display_name).stem, tuple(sections))
-
-    def _kind(self, source: DatasetSource) -> Kind:
-        kind = kind_of(source.display_name)
-        if kind is None:
-            raise InvalidArgument(
-                f"{source.display_name} ({source.file}) cannot be read; "
-                f"documents of these types can: {SUPPORTED}",
-                reason="UNSUPPORTED_DOCUMENT",
-                field="dataset.source_files",
-            )
-        if source.size_bytes > self._limits.document_bytes:
-            raise InvalidArgument(
-                f"{source.display_name} ({source.file}) has {source.size_bytes} bytes; "
-                f"documents may have {self._limits.document_bytes} at most",
-                reason="DOCUMENT_TOO_LARGE",
-                field="dataset.source_files",
-            )
-        return kind
-
-    async def _run(self, source: DatasetSource, kind: Kind, document: Path, target: Path) -> int:
-        limits = self._limits
-        most = (limits.memory_bytes, limits.cpu_seconds, limits.output_bytes)
         # A parser of foreign bytes gets no address and no secret of the platform.
         env = {key: value for key, value in os.environ.items() if not key.startswith("LUTHIER_")}
-        arguments = map(str, (kind, document, target, *most))
-        child: Child = await spawn(
-            sys.executable,
-            "-m",
-            "luthier_dataset.readers",
-            *arguments,
-            env=env,
-            stderr=asyncio.subprocess.DEVNULL,
-        )
-        async with child:
+        memory = str(self._limits.memory_bytes)
+        self._pool = Pool("luthier_dataset.readers", [memory], size=readers, env=env, quiet=True)
+
+    async def read(self, source: DatasetSource, target: Path) -> Reading:
+        """Write the items of a pinned file to `target`; see `Reading`.
+
+        A document that cannot be read is no error here. InvalidArgument: no reader for its name,
+        or too large. NotFound, DataLoss: its bytes are gone.
+        """
+        kind = check_source(source, self._limits)
+        document = target.with_suffix(".document")
+        await self._blobs.fetch_to(project_of(source.file), source.sha256, document)
+        try:
+            return await self._run(self._job(source, kind, document, target))
+        finally:
+            document.unlink(missing_ok=True)
+
+    async def _run(self, job: ReadJob) -> Reading:
+        wall = self._limits.wall_seconds + (job.cpu_seconds - self._limits.cpu_seconds)
+        for attempt in (1, 2):
             try:
-                async with asyncio.timeout(limits.wall_seconds):
-                    return await child.wait()
-            except TimeoutError as error:
-                child.kill()
-                raise _unreadable(
-                    source, f"reading it took longer than {limits.wall_seconds:.0f} seconds"
-                ) from error
+                answer = await self._pool.run(msgspec.json.encode(job), timeout=wall)
+                reading = msgspec.json.decode(answer, type=Reading)
+            except TimeoutError:
+                return Reading(unreadable=f"reading it took longer than {wall:.0f} seconds")
+            except ChildDied as death:
+                # What the document before left behind in the child may be to blame, once.
+                if attempt == 2 or death.status == -signal.SIGXCPU:
+                    return Reading(unreadable=_BROKE_DOWN)
+            except (msgspec.MsgspecError, ValueError):
+                return Reading(unreadable=_BROKE_DOWN)
+            else:
+                return msgspec.structs.replace(
+                    reading, unreadable=reading.unreadable[:_LONGEST_MESSAGE]
+                )
+        raise AssertionError("unreachable")
 
-    def _result(self, source: DatasetSource, status: int, target: Path) -> list[Section]:
-        if status == 0:
-            return load(target.read_bytes())
-        if status == UNREADABLE:
-            raise _unreadable(source, target.read_text(encoding="utf-8")[:_LONGEST_MESSAGE])
-        raise _unreadable(source, "its reader broke down or used more memory or time than allowed")
+    def _job(self, source: DatasetSource, kind: Kind, document: Path, target: Path) -> ReadJob:
+        limits = self._limits
+        more = limits.seconds_per_mib * source.size_bytes / _MIB
+        return ReadJob(
+            kind,
+            str(document),
+            str(target),
+            cpu_seconds=limits.cpu_seconds + int(more),
+            output_bytes=limits.output_bytes + limits.output_per_byte * source.size_bytes,
+        )
 
-    def _folder(self) -> Path:
-        self._scratch.mkdir(parents=True, exist_ok=True)
-        return self._scratch
+    async def close(self) -> None:
+        """End the readers; another reading would start new ones."""
+        await self._pool.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
 
 
-def _unreadable(source: DatasetSource, why: str) -> FailedPrecondition:
+def check_source(source: DatasetSource, limits: ReaderLimits = ReaderLimits()) -> Kind:
+    """Return the kind of a source; InvalidArgument naming it, if it cannot be read."""
+    kind = Kind.JSONL if source.training_rows else kind_of(source.display_name)
+    if kind is None:
+        raise InvalidArgument(
+            f"{source.display_name} ({source.file}) cannot be read; "
+            f"documents of these types can: {SUPPORTED}",
+            reason="UNSUPPORTED_DOCUMENT",
+            field="dataset.source_files",
+        )
+    if source.size_bytes > limits.document_bytes:
+        raise InvalidArgument(
+            f"{source.display_name} ({source.file}) has {source.size_bytes} bytes; "
+            f"documents may have {limits.document_bytes} at most",
+            reason="DOCUMENT_TOO_LARGE",
+            field="dataset.source_files",
+        )
+    return kind
+
+
+def unreadable(source: DatasetSource, why: str) -> FailedPrecondition:
+    """Return the error of a document that cannot be read."""
     return FailedPrecondition(
         f"{source.display_name} ({source.file}) cannot be read: {why}",
         reason="UNREADABLE_DOCUMENT",

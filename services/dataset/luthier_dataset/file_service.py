@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
-from google.protobuf.empty_pb2 import Empty
 from luthier.dataset.v1.file_pb2 import File
 from luthier.dataset.v1.file_service_pb2 import (
     CreateFileRequest,
@@ -50,7 +49,7 @@ class FileService(FileServiceServicer):
     async def GetFile(self, request: GetFileRequest, context: Any) -> File:
         """See the proto."""
         parse(request.name, PATTERN)
-        return await self._files.get(request.name)
+        return await self._files.get(request.name, show_deleted=request.show_deleted)
 
     async def ListFiles(self, request: ListFilesRequest, context: Any) -> ListFilesResponse:
         """See the proto."""
@@ -62,14 +61,14 @@ class FileService(FileServiceServicer):
             page_token=request.page_token,
             after=request.after,
             order_by=request.order_by,
+            show_deleted=request.show_deleted,
         )
         return ListFilesResponse(files=page.items, next_page_token=page.next_page_token)
 
-    async def DeleteFile(self, request: DeleteFileRequest, context: Any) -> Empty:
+    async def DeleteFile(self, request: DeleteFileRequest, context: Any) -> File:
         """See the proto."""
         parse(request.name, PATTERN)
-        await self._files.delete(request.name)
-        return Empty()
+        return await self._files.delete(request.name)
 
     async def DownloadFile(
         self, request: DownloadFileRequest, context: Any

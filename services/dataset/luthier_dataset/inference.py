@@ -7,11 +7,13 @@ import logging
 import random
 from typing import TYPE_CHECKING
 
+from luthier.inference.v1.adapter_service_pb2 import GetAdapterRequest
+from luthier.inference.v1.adapter_service_pb2_grpc import AdapterServiceStub
 from luthier.inference.v1.base_model_pb2 import BaseModel
 from luthier.inference.v1.base_model_service_pb2 import GetBaseModelRequest
 from luthier.inference.v1.base_model_service_pb2_grpc import BaseModelServiceStub
 from luthier.inference.v1.generation_pb2 import ChatFinish, ChatMessage, SamplingParameters
-from luthier.inference.v1.generation_service_pb2 import StreamChatRequest
+from luthier.inference.v1.generation_service_pb2 import StreamChatRequest, StreamChatResponse
 from luthier.inference.v1.generation_service_pb2_grpc import GenerationServiceStub
 from luthier_common.errors import (
     Aborted,
@@ -34,7 +36,6 @@ if TYPE_CHECKING:
 
 TRANSIENT = (Unavailable, DeadlineExceeded, ResourceExhausted, Aborted)
 """Errors that waiting cures."""
-LONGEST_REPLY_TOKENS = 64
 _CALL_SECONDS = 300.0
 _MOST_DEFECTS = 5
 """Internal errors of the service that one question survives."""
@@ -54,8 +55,15 @@ class Inference:
         stub = BaseModelServiceStub(self._as(project))
         return await stub.GetBaseModel(GetBaseModelRequest(name=name))
 
+    async def digest(self, project: str, name: str) -> str:
+        """Return the digest of a base model or an adapter; NotFound."""
+        if not is_adapter(name):
+            return (await self.base_model(project, name)).digest
+        stub = AdapterServiceStub(self._as(project))
+        return (await stub.GetAdapter(GetAdapterRequest(name=name))).digest
+
     def model(self, project: str, name: str, digest: str) -> RemoteModel:
-        """Return the base model to put questions to; answers of another digest are refused."""
+        """Return a model to put questions to; answers of another digest are refused."""
         stub = GenerationServiceStub(self._as(project))
         return RemoteModel(stub, self._metrics, f"projects/{project}", name, digest)
 
@@ -63,8 +71,13 @@ class Inference:
         return self._channel.with_identity(service_identity(project, "dataset"))
 
 
+def is_adapter(name: str) -> bool:
+    """Whether the resource name of a model is that of an adapter."""
+    return "/adapters/" in name
+
+
 class RemoteModel:
-    """A base model behind the inference service, asked greedily."""
+    """A base model or adapter behind the inference service, asked greedily."""
 
     def __init__(
         self,
@@ -80,12 +93,12 @@ class RemoteModel:
         self._name = name
         self._digest = digest
 
-    async def ask(self, prompt: str) -> Reply:
+    async def ask(self, prompt: str, max_tokens: int) -> Reply:
         """Return the answer. Waits for as long as the service is away; other errors come out."""
         backoff, defects = Backoff(), 0
         while True:
             try:
-                reply = await self._ask(prompt)
+                reply = await self._ask(prompt, max_tokens)
             except (*TRANSIENT, Internal) as error:
                 defects += isinstance(error, Internal)
                 self._metrics.model_calls.labels(error.code).inc()
@@ -97,18 +110,18 @@ class RemoteModel:
                 self._metrics.model_calls.labels("OK").inc()
                 return reply
 
-    async def _ask(self, prompt: str) -> Reply:
+    async def _ask(self, prompt: str, max_tokens: int) -> Reply:
         request = StreamChatRequest(
             parent=self._parent,
             model=self._name,
             messages=[ChatMessage(role="user", content=prompt)],
-            sampling=SamplingParameters(max_tokens=LONGEST_REPLY_TOKENS, temperature=0),
+            sampling=SamplingParameters(max_tokens=max_tokens, temperature=0),
         )
         text = ""
         responses = self._stub.StreamChat(request, timeout=_CALL_SECONDS)
         try:
             async for response in responses:
-                self._check_digest(response.base_model_digest)
+                self._check_digest(response)
                 text += response.text
                 if response.HasField("finish"):
                     complete = response.finish.reason == ChatFinish.FinishReason.STOP
@@ -118,11 +131,13 @@ class RemoteModel:
         # Half an answer would pass for a whole one.
         raise Unavailable("the answer broke off", reason="ANSWER_BROKEN_OFF")
 
-    def _check_digest(self, digest: str) -> None:
+    def _check_digest(self, response: StreamChatResponse) -> None:
+        adapter = is_adapter(self._name)
+        digest = response.adapter_digest if adapter else response.base_model_digest
         if digest and digest != self._digest:
             raise FailedPrecondition(
                 f"{self._name} has changed since the dataset was asked for",
-                reason="BASE_MODEL_CHANGED",
+                reason="MODEL_CHANGED" if adapter else "BASE_MODEL_CHANGED",
             )
 
     def _log(self, error: PlatformError) -> None:

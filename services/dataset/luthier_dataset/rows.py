@@ -1,31 +1,53 @@
 """The row format of training files: the platform's single definition of it.
 
 A training file is UTF-8 text, one JSON object a line, lines ended by `\\n` (a `\\r` before it and
-a byte order mark at the start are tolerated, and so are empty lines at the end):
+a byte order mark at the start are tolerated, and so are empty lines at the end). All rows of a
+file have the shape of its first:
 
     {"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]}
+    {"text": "…"}
+    {"prompt": "…", "completion": "…"}
+    {"input": {"messages": […]}, "preferred_output": [{…}], "non_preferred_output": [{…}]}
 
-Roles are `system`, `user` and `assistant`; contents are strings; the last message is the
-assistant's and not empty; a user's message comes before it. An assistant's message with `weight` 0
-is read, not learned. Other keys are ignored, except those that ask for something the training does
-not do, which are refused.
+They are OpenAI's but for `text`, our extension for texts that are learned whole.
+
+Roles are `system`, `developer`, `user`, `assistant` and `tool`; contents are strings; the last
+message is the assistant's and says something; a user's message comes before it. An assistant's
+message with `weight` 0 is read, not learned. Its `tool_calls` stand in place of its content or
+beside it; a message of role `tool` answers one of the calls right before it, by `tool_call_id`,
+and all are answered before the talk goes on. A chat or an input may have `tools` and
+`parallel_tool_calls`. In a preference row the input ends with a message to answer, and each output
+is one message of the assistant. Keys without a value (null) count as absent. Other keys are
+ignored, except those that ask for something the training does not do, which are refused.
 """
 
 from __future__ import annotations
 
 import codecs
 import json
-from collections.abc import Sequence
-from typing import NoReturn, TypedDict
+from collections.abc import Mapping
+from typing import Any, NoReturn, TypedDict
 
 from luthier_common.errors import InvalidArgument
+
+from luthier_dataset.plain_rows import is_plain
+from luthier_dataset.row_rules import OUTPUTS, BadRow, Shape, check_row, shape_of
+
+__all__ = [
+    "MAX_LINE_BYTES",
+    "BadRow",
+    "ChatMessage",
+    "RowChecker",
+    "Shape",
+    "check_row",
+    "format_row",
+    "parse_line",
+]
 
 MAX_LINE_BYTES = 4 * 1024 * 1024
 """Longest line; bounds what a check holds in memory."""
 
-_ROLES = ("system", "user", "assistant")
-_UNSUPPORTED_ROW_KEYS = ("tools", "functions", "parallel_tool_calls")
-_UNSUPPORTED_MESSAGE_KEYS = ("tool_calls", "function_call")
+_MESSAGE_KEYS = ("role", "content", "name", "tool_calls", "tool_call_id", "weight")
 
 
 class ChatMessage(TypedDict):
@@ -35,9 +57,15 @@ class ChatMessage(TypedDict):
     content: str
 
 
-def format_row(messages: Sequence[ChatMessage]) -> bytes:
-    """Return the line of a row, `\\n` included."""
-    return json.dumps({"messages": list(messages)}, ensure_ascii=False).encode() + b"\n"
+def format_row(body: Mapping[str, Any]) -> bytes:
+    """Return the canonical line of a sound row, `\\n` included.
+
+    It holds what training reads, in a fixed order of keys, and nothing else, so two rows that
+    teach the same have the same line. `tools` stay as they are: their order is read by the model.
+    """
+    row = _canonical(body)
+    # Only a name can still hold a lone surrogate.
+    return json.dumps(row, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
 
 
 class RowChecker:
@@ -48,6 +76,8 @@ class RowChecker:
 
     def __init__(self) -> None:
         self.rows = 0
+        self.shape: Shape | None = None
+        """The shape of the file, known after its first row."""
         self._line = 0
         self._blank: int | None = None
         self._rest = b""
@@ -58,7 +88,7 @@ class RowChecker:
         for line in lines:
             self._take(line)
         if len(self._rest) > MAX_LINE_BYTES:
-            _refuse(self._line + 1, f"is longer than {MAX_LINE_BYTES} bytes")
+            self._refuse(self._line + 1, f"is longer than {MAX_LINE_BYTES} bytes")
 
     def finish(self) -> int:
         """Check the last line and return the number of rows."""
@@ -76,81 +106,81 @@ class RowChecker:
             self._blank = self._blank or self._line
             return
         if self._blank is not None:
-            _refuse(self._blank, "is empty")
-        check_row(line, self._line)
+            self._refuse(self._blank, "is empty")
+        if self.shape is None or not is_plain(line, self.shape):
+            self._explain(line)
         self.rows += 1
 
+    def _explain(self, line: bytes) -> None:
+        try:
+            shape = check_row(parse_line(line))
+        except BadRow as error:
+            self._refuse(self._line, str(error))
+        if shape is not (self.shape or shape):
+            self._refuse(self._line, f"is a {shape} row in a file of {self.shape} rows")
+        self.shape = shape
 
-def check_row(line: bytes, number: int) -> None:
-    """Refuse a line that is not a row; `number` counts from 1."""
+    def _refuse(self, line: int, what: str) -> NoReturn:
+        raise InvalidArgument(
+            f"line {line}: {what}",
+            reason="INVALID_ROW",
+            field="file",
+            metadata={"line": str(line)},
+        )
+
+
+def parse_line(line: bytes) -> dict[str, Any]:
+    """Return the JSON object of a line; BadRow if it is none."""
     if len(line) > MAX_LINE_BYTES:
-        _refuse(number, f"is longer than {MAX_LINE_BYTES} bytes")
-    row = _parse(line, number)
-    if not isinstance(row, dict):
-        _refuse(number, "is not a JSON object")
-    _refuse_keys(row, _UNSUPPORTED_ROW_KEYS, number, "the row")
-    messages = row.get("messages")
-    if not isinstance(messages, list) or not messages:
-        _refuse(number, "has no messages")
-    roles = [_check_message(message, number, place + 1) for place, message in enumerate(messages)]
-    _check_roles(roles, number)
-    answers = [message for message in messages if message["role"] == "assistant"]
-    if all(message.get("weight", 1) == 0 for message in answers):
-        _refuse(number, "has no answer to learn: every weight is 0")
-    if not messages[-1]["content"].strip():
-        _refuse(number, "the last message is empty, so there is nothing to learn")
-
-
-def _parse(line: bytes, number: int) -> object:
+        raise BadRow("too_long", f"is longer than {MAX_LINE_BYTES} bytes")
     try:
-        text = line.decode("utf-8")
+        row = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:
-        _refuse(number, f"is not UTF-8 text (byte {error.start + 1} of the line)")
-    try:
-        return json.loads(text)
+        where = f"byte {error.start + 1} of the line"
+        raise BadRow("not_utf8", f"is not UTF-8 text ({where})") from error
     except json.JSONDecodeError as error:
-        _refuse(number, f"is not valid JSON ({error.msg}, column {error.colno})")
-    except (ValueError, RecursionError):
-        _refuse(number, "is not valid JSON (a number or a nesting is out of bounds)")
+        where = f"{error.msg}, column {error.colno}"
+        raise BadRow("not_json", f"is not valid JSON ({where})") from error
+    except (ValueError, RecursionError) as error:
+        why = "a number or a nesting is out of bounds"
+        raise BadRow("not_json", f"is not valid JSON ({why})") from error
+    if not isinstance(row, dict):
+        raise BadRow("not_an_object", "is not a JSON object")
+    return row
 
 
-def _check_message(message: object, number: int, place: int) -> str:
-    if not isinstance(message, dict):
-        _refuse(number, f"message {place} is not a JSON object")
-    _refuse_keys(message, _UNSUPPORTED_MESSAGE_KEYS, number, f"message {place}")
-    role, content = message.get("role"), message.get("content")
-    if not isinstance(role, str) or role not in _ROLES:
-        _refuse(number, f"message {place} has the unknown role {json.dumps(role)[:40]}")
-    if not isinstance(content, str):
-        _refuse(number, f"the content of message {place} is not a string")
-    try:
-        content.encode()
-    except UnicodeEncodeError:
-        _refuse(number, f"the content of message {place} is not valid Unicode")
-    if message.get("weight", 1) not in (0, 1) or ("weight" in message and role != "assistant"):
-        _refuse(number, f"message {place} has a weight that is not an assistant's 0 or 1")
-    return role
+def _canonical(row: Mapping[str, Any]) -> dict[str, Any]:
+    match shape_of(row):
+        case Shape.CHAT:
+            return _canonical_talk(row)
+        case Shape.TEXT:
+            return {"text": row["text"]}
+        case Shape.PAIR:
+            return {"prompt": row["prompt"], "completion": row["completion"]}
+        case Shape.PREFERENCE:
+            outputs = {key: [_canonical_message(one) for one in row[key]] for key in OUTPUTS}
+            return {"input": _canonical_talk(row["input"]), **outputs}
 
 
-def _check_roles(roles: list[str], number: int) -> None:
-    if "assistant" not in roles:
-        _refuse(number, "has no assistant message")
-    if roles[-1] != "assistant":
-        _refuse(number, "the last message is not the assistant's")
-    if "user" not in roles:
-        _refuse(number, "has no user message")
+def _canonical_talk(talk: Mapping[str, Any]) -> dict[str, Any]:
+    canonical: dict[str, Any] = {"messages": [_canonical_message(one) for one in talk["messages"]]}
+    if talk.get("tools"):
+        canonical["tools"] = talk["tools"]
+    if talk.get("parallel_tool_calls") is not None:
+        canonical["parallel_tool_calls"] = talk["parallel_tool_calls"]
+    return canonical
 
 
-def _refuse_keys(part: dict[str, object], keys: Sequence[str], number: int, place: str) -> None:
-    for key in keys:
-        if key in part:
-            _refuse(number, f"{place} has the key {json.dumps(key)}, which is not supported")
-
-
-def _refuse(number: int, what: str) -> NoReturn:
-    raise InvalidArgument(
-        f"line {number}: {what}",
-        reason="INVALID_ROW",
-        field="file",
-        metadata={"line": str(number)},
-    )
+def _canonical_message(message: Mapping[str, Any]) -> dict[str, Any]:
+    # Chat templates ask whether a key is there, so one without a value must not be.
+    canonical = {key: message[key] for key in _MESSAGE_KEYS if message.get(key) not in (None, [])}
+    if calls := canonical.get("tool_calls"):
+        canonical["tool_calls"] = [
+            {
+                "id": call["id"],
+                "type": "function",
+                "function": {key: call["function"][key] for key in ("name", "arguments")},
+            }
+            for call in calls
+        ]
+    return canonical

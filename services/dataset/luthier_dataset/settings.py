@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -20,8 +21,14 @@ class DatasetSettings(ServiceSettings):
     work_dir: Path
     """Scratch folder; may be emptied whenever the service is down."""
 
-    max_file_bytes: Annotated[int, Field(gt=0)] = 512 * 1024 * 1024
+    max_file_bytes: Annotated[int, Field(gt=0)] = 8 * 1024**3
     """Largest file that is stored, in bytes."""
+
+    objects_public_url: str = ""
+    """Where callers outside reach an S3 store, `https://host:port`, if not at `objects_url`."""
+
+    build_workers: Annotated[int, Field(gt=0)] = len(os.sched_getaffinity(0))
+    """Processes that one build works with: a core each."""
 
     question_prompts: QuestionPrompts = QuestionPrompts()
     """How base models are asked for questions; see `recipes/questions.py`."""

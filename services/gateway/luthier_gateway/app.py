@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from luthier.dataset.v1 import dataset_service_pb2, file_service_pb2
+from luthier.dataset.v1 import dataset_service_pb2, file_service_pb2, upload_service_pb2
 from luthier.gateway.v1 import api_key_pb2, api_key_service_pb2
 from luthier.gateway.v1.api_key_service_pb2_grpc import add_ApiKeyServiceServicer_to_server
 from luthier.inference.v1 import (
@@ -36,6 +36,7 @@ from luthier_gateway.settings import GatewaySettings
 
 DATASET_SERVICES = (
     file_service_pb2.DESCRIPTOR.services_by_name["FileService"],
+    upload_service_pb2.DESCRIPTOR.services_by_name["UploadService"],
     dataset_service_pb2.DESCRIPTOR.services_by_name["DatasetService"],
 )
 TRAINER_SERVICES = (training_job_service_pb2.DESCRIPTOR.services_by_name["TrainingJobService"],)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from luthier_gateway.openai import errors
 
-UPLOAD_ROUTE = ("POST", "/v1/files")
+_FILE = "/v1/files"
+_PART = re.compile(r"/v1/uploads/[^/]+/parts")
 
+_PART_BYTES = 65 * 1024 * 1024
+"""A part of an upload has 64 MiB at most; the rest is for the form around it."""
 _OTHER_BYTES = 8 * 1024 * 1024
 
 
@@ -24,11 +29,11 @@ class BodyLimit:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        route = (scope["method"], scope["path"])
-        limit = self._max_upload_bytes if route == UPLOAD_ROUTE else _OTHER_BYTES
+        limit = self._limit(scope)
         announced = Headers(scope=scope).get("content-length", "")
         if announced.isdigit() and int(announced) > limit:
-            await errors.answer_http(errors.too_large(), *route)(scope, receive, send)
+            refusal = errors.answer_http(errors.too_large(), scope["method"], scope["path"])
+            await refusal(scope, receive, send)
             return
         seen = 0
 
@@ -41,3 +46,10 @@ class BodyLimit:
             return message
 
         await self._app(scope, receive_some, send)
+
+    def _limit(self, scope: Scope) -> int:
+        if scope["method"] == "POST" and scope["path"] == _FILE:
+            return self._max_upload_bytes
+        if scope["method"] == "POST" and _PART.fullmatch(scope["path"]):
+            return _PART_BYTES
+        return _OTHER_BYTES

@@ -2,82 +2,71 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query, Request, Response
 from luthier.dataset.v1 import dataset_pb2, dataset_service_pb2
+from luthier.inference.v1 import adapter_service_pb2
+from luthier_common.errors import NotFound
 from luthier_common.names import id_of
-from pydantic import Field
 
-from luthier_gateway.openai.errors import job_error
-from luthier_gateway.openai.jobs import base_model
-from luthier_gateway.openai.names import DATASETS, FILES, cursor, resource
+from luthier_gateway.dataset_request import CreationRequest, PreviewRequest
+from luthier_gateway.dataset_views import to_dataset, to_preview, to_report, to_row
+from luthier_gateway.openai.names import (
+    ADAPTERS,
+    DATASETS,
+    FILES,
+    cursor,
+    model_of_adapter,
+    resource,
+)
 from luthier_gateway.openai.pages import gather, page
-from luthier_gateway.owners import caller_parent, caller_project
-from luthier_gateway.requests import After, Body, Limit, Order, OwnersDependency, Text, order_by
+from luthier_gateway.owners import Owners, caller_parent, caller_project
+from luthier_gateway.recipes import models_of
+from luthier_gateway.requests import After, Limit, Order, OwnersDependency, order_by
 
 router = APIRouter(prefix="/datasets")
 _READING_SECONDS = 300.0
-"""Every document is read once before a dataset is taken on."""
+"""A preview reads documents and may ask a model."""
 
-_STATUSES = {
-    dataset_pb2.Dataset.BUILDING: "building",
-    dataset_pb2.Dataset.READY: "ready",
-    dataset_pb2.Dataset.FAILED: "failed",
-}
-Count = Annotated[int, Field(ge=1, lt=2**31)]
+SourceFile = Annotated[str | None, Query(max_length=200)]
+"""Only what was made from this file."""
 
-
-class RecipeRequest(Body):
-    """One way to turn documents into rows."""
-
-    type: Literal["headings", "questions"]
-    max_section_tokens: Count | None = None
-    questions_per_statement: Count | None = None
-
-    def to_proto(self) -> dataset_pb2.Recipe:
-        """Return the recipe."""
-        if self.type == "headings":
-            headings = dataset_pb2.HeadingsRecipe(max_section_tokens=self.max_section_tokens or 0)
-            return dataset_pb2.Recipe(headings=headings)
-        questions = dataset_pb2.QuestionsRecipe(
-            questions_per_statement=self.questions_per_statement or 0
-        )
-        return dataset_pb2.Recipe(questions=questions)
-
-
-class DatasetRequest(Body):
-    """What to build."""
-
-    model: Annotated[str, Field(min_length=1, max_length=300)]
-    source_files: Annotated[list[Text], Field(min_length=1)]
-    recipes: Annotated[list[RecipeRequest], Field(min_length=1)]
-    name: Annotated[str, Field(max_length=200)] = ""
+Position = Annotated[str | None, Query(max_length=2000)]
+"""`after` of the page before."""
 
 
 @router.post("")
-async def create_dataset(body: DatasetRequest, owners: OwnersDependency) -> dict[str, Any]:
-    """Start a build; the outcome is read from `status`."""
-    model = await base_model(owners, body.model)
-    dataset = dataset_pb2.Dataset(
-        display_name=body.name,
-        source_files=[resource(caller_project(), FILES, one) for one in body.source_files],
-        recipes=[recipe.to_proto() for recipe in body.recipes],
-        base_model=model,
+async def create_dataset(body: CreationRequest, owners: OwnersDependency) -> dict[str, Any]:
+    """Start a build, or only check whether it could; the outcome is read from `status`."""
+    request = dataset_service_pb2.CreateDatasetRequest(
+        parent=caller_parent(),
+        dataset=await body.to_proto(owners),
+        validate_only=body.validate_only,
     )
-    return to_dataset(
-        await owners.datasets.CreateDataset(
-            dataset_service_pb2.CreateDatasetRequest(parent=caller_parent(), dataset=dataset),
-            timeout=_READING_SECONDS,
-        )
+    made = await owners.datasets.CreateDataset(request)
+    return (await _shown(owners, [made]))[0]
+
+
+@router.post("/preview")
+async def preview_dataset(body: PreviewRequest, owners: OwnersDependency) -> dict[str, Any]:
+    """Show the first rows as the model would read them, and an estimate of the whole."""
+    request = dataset_service_pb2.PreviewDatasetRequest(
+        parent=caller_parent(), dataset=await body.to_proto(owners), page_size=body.limit
     )
+    return to_preview(await owners.datasets.PreviewDataset(request, timeout=_READING_SECONDS))
 
 
 @router.get("")
 async def list_datasets(
-    owners: OwnersDependency, after: After = None, limit: Limit = 20, order: Order = "desc"
+    owners: OwnersDependency,
+    after: After = None,
+    limit: Limit = 20,
+    order: Order = "desc",
+    source_file: SourceFile = None,
 ) -> dict[str, Any]:
-    """List the project's datasets."""
+    """List the project's datasets, perhaps only those that saw a file."""
+    source = cursor(caller_project(), FILES, source_file)
 
     async def fetch(size: int, token: str) -> tuple[list[dataset_pb2.Dataset], str]:
         found = await owners.datasets.ListDatasets(
@@ -87,12 +76,13 @@ async def list_datasets(
                 page_token=token,
                 after=cursor(caller_project(), DATASETS, after),
                 order_by=order_by(order),
+                source_file=source,
             )
         )
         return list(found.datasets), found.next_page_token
 
     datasets, has_more = await gather(fetch, limit)
-    return page([to_dataset(dataset) for dataset in datasets], has_more)
+    return page(await _shown(owners, datasets), has_more)
 
 
 @router.get("/{dataset_id}")
@@ -100,70 +90,81 @@ async def retrieve_dataset(dataset_id: str, owners: OwnersDependency) -> dict[st
     """Return a dataset."""
     name = resource(caller_project(), DATASETS, dataset_id)
     request = dataset_service_pb2.GetDatasetRequest(name=name)
-    return to_dataset(await owners.datasets.GetDataset(request))
+    return (await _shown(owners, [await owners.datasets.GetDataset(request)]))[0]
 
 
 @router.delete("/{dataset_id}")
 async def delete_dataset(dataset_id: str, owners: OwnersDependency) -> dict[str, Any]:
-    """Delete a dataset; its file of rows stays."""
+    """Delete a dataset and name what was made from it; its files of rows stay."""
     name = resource(caller_project(), DATASETS, dataset_id)
-    await owners.datasets.DeleteDataset(dataset_service_pb2.DeleteDatasetRequest(name=name))
-    return {"id": dataset_id, "object": "dataset", "deleted": True}
+    request = dataset_service_pb2.DeleteDatasetRequest(name=name)
+    dataset = await owners.datasets.DeleteDataset(request)
+    dependents = [id_of(one) for one in dataset.dependents]
+    return {"id": dataset_id, "object": "dataset", "deleted": True, "dependents": dependents}
 
 
 @router.get("/{dataset_id}/rows")
-async def list_rows(dataset_id: str, owners: OwnersDependency, limit: Limit = 20) -> dict[str, Any]:
-    """Show the first rows of a dataset that is ready."""
-    name = resource(caller_project(), DATASETS, dataset_id)
+async def list_rows(
+    dataset_id: str,
+    owners: OwnersDependency,
+    limit: Limit = 20,
+    after: Position = None,
+    source_file: SourceFile = None,
+) -> dict[str, Any]:
+    """Show rows of a dataset that is ready; `after` in the answer asks for the next ones."""
     found = await owners.datasets.ListDatasetRows(
-        dataset_service_pb2.ListDatasetRowsRequest(parent=name, page_size=limit)
+        dataset_service_pb2.ListDatasetRowsRequest(
+            parent=resource(caller_project(), DATASETS, dataset_id),
+            page_size=limit,
+            page_token=after or "",
+            source_file=cursor(caller_project(), FILES, source_file),
+        )
     )
-    rows = [_to_row(row) for row in found.rows]
-    return {"object": "list", "data": rows, "has_more": bool(found.next_page_token)}
-
-
-def to_dataset(dataset: dataset_pb2.Dataset) -> dict[str, Any]:
-    """Return a dataset; `file` can be a job's `training_file` once it is there."""
-    figures = dataset.statistics
-    statistics = {
-        "rows": figures.rows,
-        "tokens": figures.tokens,
-        "max_row_tokens": figures.max_row_tokens,
-        "rows_by_recipe": dict(figures.rows_by_recipe),
-        "dropped_by_reason": dict(figures.dropped_by_reason),
-        "documents": figures.documents,
-    }
-    progress = dataset.progress
     return {
-        "id": id_of(dataset.name),
-        "object": "dataset",
-        "created_at": dataset.create_time.seconds,
-        "name": dataset.display_name,
-        "status": _STATUSES.get(dataset.state, "building"),
-        "model": id_of(dataset.base_model),
-        "source_files": [id_of(name) for name in dataset.source_files],
-        "recipes": [_to_recipe(recipe) for recipe in dataset.recipes],
-        "progress": {"stage": progress.stage, "done": progress.done, "total": progress.total},
-        "statistics": statistics if dataset.HasField("statistics") else None,
-        "file": id_of(dataset.file) or None,
-        "error": job_error(dataset.error) if dataset.HasField("error") else None,
+        "object": "list",
+        "data": [to_row(row) for row in found.rows],
+        "has_more": bool(found.next_page_token),
+        "after": found.next_page_token or None,
     }
 
 
-def _to_recipe(recipe: dataset_pb2.Recipe) -> dict[str, Any]:
-    if recipe.HasField("headings"):
-        limit = recipe.headings.max_section_tokens
-        return {"type": "headings", "max_section_tokens": limit or None}
-    count = recipe.questions.questions_per_statement
-    return {"type": "questions", "questions_per_statement": count or None}
+@router.get("/{dataset_id}/report")
+async def retrieve_report(dataset_id: str, request: Request, owners: OwnersDependency) -> Any:
+    """Return the quality report of a dataset that is ready; for people with `text/markdown`."""
+    name = resource(caller_project(), DATASETS, dataset_id)
+    report = await owners.datasets.GetQualityReport(
+        dataset_service_pb2.GetQualityReportRequest(dataset=name)
+    )
+    if "text/markdown" in request.headers.get("accept", ""):
+        return Response(report.text, media_type="text/markdown")
+    return to_report(dataset_id, report)
 
 
-def _to_row(row: dataset_pb2.DatasetRow) -> dict[str, Any]:
-    return {
-        "object": "dataset.row",
-        "messages": [{"role": one.role, "content": one.content} for one in row.messages],
-        "recipe": row.recipe,
-        "source_file": id_of(row.source_file),
-        "heading_path": list(row.heading_path),
-        "token_count": row.token_count,
-    }
+@router.get("/{dataset_id}/manifest")
+async def retrieve_manifest(dataset_id: str, owners: OwnersDependency) -> Response:
+    """Return the manifest of a dataset that is ready, byte by byte as it is stored."""
+    name = resource(caller_project(), DATASETS, dataset_id)
+    manifest = await owners.datasets.GetManifest(
+        dataset_service_pb2.GetManifestRequest(dataset=name)
+    )
+    return Response(manifest.json, media_type="application/json")
+
+
+async def _shown(owners: Owners, datasets: list[dataset_pb2.Dataset]) -> list[dict[str, Any]]:
+    recipes = [recipe for dataset in datasets for recipe in dataset.recipes]
+    adapters = {name for recipe in recipes for name in models_of(recipe) if _is_adapter(name)}
+    models = {name: await _public(owners, name) for name in sorted(adapters)}
+    return [to_dataset(dataset, models) for dataset in datasets]
+
+
+def _is_adapter(name: str) -> bool:
+    return f"/{ADAPTERS}/" in name
+
+
+async def _public(owners: Owners, name: str) -> str:
+    """Return the public name of an adapter; of one that is gone, its id is all that is left."""
+    request = adapter_service_pb2.GetAdapterRequest(name=name)
+    try:
+        return model_of_adapter(await owners.adapters.GetAdapter(request))
+    except NotFound:
+        return id_of(name)

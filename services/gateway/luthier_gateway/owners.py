@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from luthier.dataset.v1.dataset_service_pb2_grpc import DatasetServiceStub
 from luthier.dataset.v1.file_service_pb2_grpc import FileServiceStub
+from luthier.dataset.v1.upload_service_pb2_grpc import UploadServiceStub
 from luthier.inference.v1.adapter_service_pb2_grpc import AdapterServiceStub
 from luthier.inference.v1.base_model_service_pb2_grpc import BaseModelServiceStub
 from luthier.inference.v1.generation_service_pb2_grpc import GenerationServiceStub
@@ -17,6 +18,7 @@ from luthier_common.rpc.client import Channel
 if TYPE_CHECKING:  # these classes exist in the type stubs only
     from luthier.dataset.v1.dataset_service_pb2_grpc import DatasetServiceAsyncStub
     from luthier.dataset.v1.file_service_pb2_grpc import FileServiceAsyncStub
+    from luthier.dataset.v1.upload_service_pb2_grpc import UploadServiceAsyncStub
     from luthier.inference.v1.adapter_service_pb2_grpc import AdapterServiceAsyncStub
     from luthier.inference.v1.base_model_service_pb2_grpc import BaseModelServiceAsyncStub
     from luthier.inference.v1.generation_service_pb2_grpc import GenerationServiceAsyncStub
@@ -28,6 +30,7 @@ class Owners:
     """Every call goes out in the name of the caller being served."""
 
     files: FileServiceAsyncStub
+    uploads: UploadServiceAsyncStub
     datasets: DatasetServiceAsyncStub
     jobs: TrainingJobServiceAsyncStub
     base_models: BaseModelServiceAsyncStub
@@ -39,6 +42,7 @@ class Owners:
         """Return the stubs of the services at the other ends of three channels."""
         return cls(
             files=FileServiceStub(dataset),
+            uploads=UploadServiceStub(dataset),
             datasets=DatasetServiceStub(dataset),
             jobs=TrainingJobServiceStub(trainer),
             base_models=BaseModelServiceStub(inference),

@@ -26,7 +26,7 @@ from luthier_gateway.body_limit import BodyLimit
 from luthier_gateway.hanging_up import CALLER_GONE
 from luthier_gateway.identity import KeyRing
 from luthier_gateway.metrics import RestMetrics
-from luthier_gateway.openai import chat, errors, files, jobs, models
+from luthier_gateway.openai import chat, errors, files, jobs, models, uploads
 from luthier_gateway.owners import Owners
 
 logger = logging.getLogger(__name__)
@@ -46,8 +46,8 @@ def create_api(owners: Owners, metrics: RestMetrics) -> FastAPI:
     api.state.owners = owners
     api.state.metrics = metrics
     errors.install(api)
-    for router in (files.router, jobs.router, models.router, chat.router, datasets.router):
-        api.include_router(router, prefix="/v1")
+    for module in (files, uploads, jobs, models, chat, datasets):
+        api.include_router(module.router, prefix="/v1")
     return api
 
 

@@ -37,6 +37,7 @@ from luthier_trainer.publish import Publisher
 from luthier_trainer.run_reports import RunReports
 from luthier_trainer.settings import TrainerSettings
 from luthier_trainer.supervisor import Supervisor
+from luthier_trainer.training_datasets import TrainingDatasets
 from luthier_trainer.validation import Validation
 
 LauncherFor = Callable[[TrainerSettings, str], Launcher]
@@ -94,6 +95,7 @@ async def build(
     )
     # After the server, so that it ends first and the runs can still report.
     lifespan.spawn(controller.run(), name="controller")
+    lifespan.spawn(TrainingDatasets(job_records, peers).run(), name="training datasets")
     return server
 
 

@@ -12,15 +12,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from luthier.trainer.v1.training_job_pb2 import TrainingJob, TrainingJobEvent
-from luthier_common.errors import (
-    Aborted,
-    DeadlineExceeded,
-    Internal,
-    NotFound,
-    PlatformError,
-    ResourceExhausted,
-    Unavailable,
-)
+from luthier_common.errors import Internal, NotFound, PlatformError
 from luthier_common.names import id_of
 from luthier_common.records.collection import Collection
 from luthier_common.rpc.status import to_status
@@ -28,12 +20,11 @@ from luthier_common.rpc.status import to_status
 from luthier_trainer.job_events import JobEvents
 from luthier_trainer.jobs import FINAL, State, move
 from luthier_trainer.metrics import Metrics
+from luthier_trainer.peers import TRANSIENT
 from luthier_trainer.publish import Publisher
 from luthier_trainer.supervisor import Supervisor
 from luthier_trainer.validation import Validation
 
-_TRANSIENT = (Unavailable, DeadlineExceeded, ResourceExhausted, Aborted)
-"""Errors that waiting cures."""
 _RETRY_SECONDS = 1.0
 _RESCAN_SECONDS = 10.0
 _MOST_FAULTS = 3
@@ -130,7 +121,7 @@ class Controller:
         await self._events.tell_first(job.name, f"Created fine-tuning job: {id_of(job.name)}")
         try:
             resolved = await self._validation.resolve(job)
-        except _TRANSIENT:
+        except TRANSIENT:
             raise
         except PlatformError as error:
             await self._fail(job.name, error)
@@ -148,7 +139,7 @@ class Controller:
     async def _tune(self, name: str) -> None:
         try:
             base = await self._supervisor.base_of(await self._records.get(name))
-        except _TRANSIENT:
+        except TRANSIENT:
             raise
         except PlatformError as error:
             await self._fail(name, error)
@@ -195,7 +186,7 @@ class Controller:
     async def _publish(self, job: TrainingJob) -> None:
         try:
             file, adapter = await self._publisher.publish(job)
-        except _TRANSIENT:
+        except TRANSIENT:
             raise
         except PlatformError as error:
             await self._fail(job.name, error)

@@ -142,6 +142,8 @@ class Jobs:
                 file = await self._rows(parent, name, f"training_job.{field}")
                 setattr(job, field, file.name)
                 setattr(job, f"{field}_sha256", file.sha256)
+                if field == "training_file":
+                    job.training_dataset = file.dataset
         return job
 
     async def _rows(self, parent: str, name: str, field: str) -> File:

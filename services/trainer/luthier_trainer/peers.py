@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+from luthier.dataset.v1.dataset_pb2 import Dataset
+from luthier.dataset.v1.dataset_service_pb2 import CreateDatasetRequest
+from luthier.dataset.v1.dataset_service_pb2_grpc import DatasetServiceStub
 from luthier.dataset.v1.file_pb2 import File
 from luthier.dataset.v1.file_service_pb2 import CreateFileRequest, GetFileRequest
 from luthier.dataset.v1.file_service_pb2_grpc import FileServiceStub
@@ -13,11 +16,15 @@ from luthier.inference.v1.adapter_service_pb2_grpc import AdapterServiceStub
 from luthier.inference.v1.base_model_pb2 import BaseModel
 from luthier.inference.v1.base_model_service_pb2 import GetBaseModelRequest
 from luthier.inference.v1.base_model_service_pb2_grpc import BaseModelServiceStub
+from luthier_common.errors import Aborted, DeadlineExceeded, ResourceExhausted, Unavailable
 from luthier_common.identity import Identity, service_identity
 from luthier_common.names import id_of, parent_of, project_of
 from luthier_common.rpc.client import Channel
 
+TRANSIENT = (Unavailable, DeadlineExceeded, ResourceExhausted, Aborted)
+"""Errors that waiting cures."""
 _PUBLISH_SECONDS = 120.0  # every byte is verified
+_DATASET_SECONDS = 120.0  # the file may be read
 
 
 class Peers:
@@ -43,6 +50,14 @@ class Peers:
 
         stub = FileServiceStub(self._datasets.with_identity(_as(parent)))
         return await stub.CreateFile(requests(), timeout=_PUBLISH_SECONDS)
+
+    async def create_dataset(self, parent: str, draft: Dataset, dataset_id: str) -> Dataset:
+        """Ask for a dataset under that id; the same one again changes nothing."""
+        stub = DatasetServiceStub(self._datasets.with_identity(_as(parent)))
+        request = CreateDatasetRequest(
+            parent=parent, dataset=draft, dataset_id=dataset_id, request_id=dataset_id
+        )
+        return await stub.CreateDataset(request, timeout=_DATASET_SECONDS)
 
     async def base_model(self, parent: str, name: str) -> BaseModel:
         """Return a base model of the project `parent` or of the library; NotFound."""

@@ -1,215 +1,216 @@
-import asyncio
-from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
-from luthier.dataset.v1.dataset_pb2 import HeadingsRecipe, QuestionsRecipe, Recipe
-from luthier_common.errors import FailedPrecondition, InvalidArgument
-from luthier_dataset.documents import Document
-from luthier_dataset.readers.section import Section
-from luthier_dataset.recipes import headings, questions
-from luthier_dataset.recipes.questions import QuestionPrompts, QuestionsMaker
-from luthier_dataset.recipes.recipe import CONFLICTING, DUPLICATE, Reply, Tools
-from luthier_dataset.sentences import split_sentences
+from luthier.dataset.v1.recipe_pb2 import (
+    Chunking,
+    HeadingsRecipe,
+    KeywordsRecipe,
+    RawRecipe,
+    Recipe,
+    SemanticRecipe,
+)
+from luthier_dataset.readers.items import CodeFile, Item, Message, Place
+from luthier_dataset.recipes import headings, keywords, raw, semantic
+from luthier_dataset.recipes.keywords import find_keywords
+from luthier_dataset.recipes.questions import QuestionPrompts
+from luthier_dataset.recipes.recipe import Kind, Row, Shape, prompt_and_answer
+from luthier_dataset.recipes.registry import registry
+from luthier_dataset.recipes.template import fill
+
+from tests.support.scripted_tools import (
+    ScriptedTools,
+    document,
+    run,
+    section,
+    starter,
+    words,
+)
+
+FOX = "The quick brown fox jumps over the lazy dog again."
+LEAVE = "Every employee gets twenty four days of annual leave."
 
 
-class Script:
-    """A model that answers from a function and notes what goes on."""
-
-    def __init__(self, answer: Callable[[str], str | Reply]) -> None:
-        self._answer = answer
-        self.asked: list[str] = []
-        self.most_at_once = 0
-        self._now = 0
-
-    async def ask(self, prompt: str) -> Reply:
-        self._now += 1
-        self.most_at_once = max(self.most_at_once, self._now)
-        self.asked.append(prompt)
-        # Later prompts are answered sooner, so that order has to be made, not inherited.
-        for _ in range(50 - len(self.asked) % 50):
-            await asyncio.sleep(0)
-        self._now -= 1
-        answer = self._answer(prompt)
-        return answer if isinstance(answer, Reply) else Reply(answer, complete=True)
+def test_every_recipe_of_the_configuration_is_known() -> None:
+    known = registry(QuestionPrompts())
+    assert set(known) == {field.name for field in Recipe.DESCRIPTOR.fields}
+    assert {name for name, kind in known.items() if kind.searches} == {"context"}
+    asking = {name for name, kind in known.items() if kind.asks_model}
+    assert asking == {"questions", "context", "code_summary"}
 
 
-class Steps:
-    def __init__(self) -> None:
-        self.seen: list[tuple[int, int]] = []
-
-    async def __call__(self, done: int, total: int) -> None:
-        self.seen.append((done, total))
-
-
-def words(text: str) -> int:
-    return len(text.split())
+def head(
+    most: int, *items: Item, title: str = "The title"
+) -> tuple[list[tuple[str, str]], dict[str, int]]:
+    tools = ScriptedTools(tokenizer=words())
+    config = Recipe(headings=HeadingsRecipe(max_section_tokens=most))
+    rows = run(headings.KIND, config, document(*items, title=title), tools)
+    return [prompt_and_answer(row) for row in rows], dict(tools.dropped)
 
 
-def document(
-    *texts: str, path: tuple[str, ...] = ("Handbook", "Leave"), file: str = "f"
-) -> Document:
-    sections = [Section(path, text, tuple(split_sentences(text))) for text in texts]
-    return Document(file, "The title", tuple(sections))
+def test_a_heading_path_asks_for_its_section() -> None:
+    rows, _ = head(0, section("Hello.", path=()), section("Staff get 24 days."))
+    assert rows == [("The title", "Hello."), ("Handbook > Leave", "Staff get 24 days.")]
 
 
-async def head(most: int, *documents: Document) -> tuple[list[tuple[str, str]], dict[str, int]]:
-    recipe = Recipe(headings=HeadingsRecipe(max_section_tokens=most))
-    tools = Tools(words, Script(lambda prompt: ""), Steps())
-    harvest = await headings.make_rows(recipe, documents, tools)
-    return [(row.prompt, row.answer) for row in harvest.rows], dict(harvest.dropped)
-
-
-async def test_a_heading_path_asks_for_its_section() -> None:
-    rows, _ = await head(0, document("Staff get 24 days."), document("Hello.", path=()))
-    assert rows == [("Handbook > Leave", "Staff get 24 days."), ("The title", "Hello.")]
-
-
-async def test_a_long_section_is_split_between_sentences_and_keeps_its_path() -> None:
-    rows, _ = await head(6, document("One two three. Four five six. Seven eight.\nNine ten."))
+def test_a_long_section_is_split_between_sentences_and_keeps_its_path() -> None:
+    rows, _ = head(6, section("One two three. Four five six. Seven eight.", "Nine ten."))
     assert rows == [
         ("Handbook > Leave (1/2)", "One two three. Four five six."),
         ("Handbook > Leave (2/2)", "Seven eight.\nNine ten."),
     ]
 
 
-async def test_a_sentence_longer_than_a_part_is_split_between_words() -> None:
-    rows, _ = await head(2, document("one two three four five"))
-    assert [answer for _, answer in rows] == ["one two", "three four", "five"]
-
-
-async def test_sections_under_equal_paths_never_contradict_each_other() -> None:
-    rows, dropped = await head(0, document("A.", "B."), document("C.", "A."))
+def test_sections_under_equal_paths_never_contradict_each_other() -> None:
+    other = section("X.", path=("Handbook", "Pay"))
+    rows, dropped = head(0, section("A."), other, section("B."), other, section("A."))
     assert rows == [
-        ("Handbook > Leave (1/3)", "A."),
-        ("Handbook > Leave (2/3)", "B."),
-        ("Handbook > Leave (3/3)", "C."),
+        ("Handbook > Leave (1/2)", "A."),
+        ("Handbook > Leave (2/2)", "B."),
+        ("Handbook > Pay", "X."),
     ]
-    assert dropped == {DUPLICATE: 1}
+    assert dropped == {"duplicate": 2}
 
 
-async def ask(
-    script: Script, *documents: Document, per_statement: int = 0, styles: int = 2
-) -> tuple[list[tuple[str, str]], dict[str, int]]:
-    prompts = QuestionPrompts(styles=styles)
-    recipe = Recipe(questions=QuestionsRecipe(questions_per_statement=per_statement))
-    harvest = await QuestionsMaker(prompts).make_rows(
-        recipe, documents, Tools(words, script, Steps())
+def test_the_title_stands_before_several_top_headings() -> None:
+    one, other = section("A.", path=("Scope",)), section("B.", path=("Terms", "Pay"))
+    assert [prompt for prompt, _ in head(0, one, other, title="Policy")[0]] == [
+        "Policy > Scope",
+        "Policy > Terms > Pay",
+    ]
+    assert head(0, one, title="Policy")[0] == [("Scope", "A.")]
+
+
+def make(
+    kind: Kind, config: Recipe, *items: Item, tools: ScriptedTools | None = None
+) -> Sequence[Row]:
+    return run(kind, config, document(*items), tools or ScriptedTools())
+
+
+def read(rows: Sequence[Row]) -> list[str]:
+    assert {row.shape for row in rows} == {Shape.TEXT}
+    return [row.body["text"] for row in rows]
+
+
+def test_raw_chunks_of_a_section_are_exact() -> None:
+    config = Recipe(raw=RawRecipe(chunk_tokens=16))
+    rows = make(raw.KIND, config, section(FOX, "- " + LEAVE), section("End.", path=("H",)))
+    *full, last, end = read(rows)
+    assert {starter().count(text) for text in full} == {16}
+    assert "".join([*full, last]) == f"{FOX}\n- {LEAVE}"
+    assert end == "End."
+    assert rows[-1].origins[0].heading_path == ("H",)
+    assert rows[0].origins[0].file == "projects/p/files/f"
+
+
+def test_packed_chunks_run_on_across_headings() -> None:
+    config = Recipe(raw=RawRecipe(chunk_tokens=16, pack=True))
+    items = [section(FOX), section(LEAVE, path=("Handbook", "Pay"))]
+    rows = make(raw.KIND, config, *items)
+    texts = read(rows)
+    assert {starter().count(text) for text in texts[:-1]} == {16}
+    assert "".join(texts) == f"Handbook\nLeave\n{FOX}\nPay\n{LEAVE}"
+    assert rows[0].origins[0].heading_path == ("Handbook", "Leave")
+    assert rows[-1].origins[0].heading_path == ("Handbook", "Pay")
+
+
+def test_packed_chunks_fill_the_context_unless_told_otherwise() -> None:
+    tools = ScriptedTools(context_tokens=20)
+    config = Recipe(raw=RawRecipe(pack=True, overlap_tokens=500))
+    rows = make(raw.KIND, config, section(FOX), tools=tools)
+    assert starter().count(read(rows)[0]) == 20
+
+
+def test_a_packed_chunk_names_every_member_it_holds() -> None:
+    files = [
+        CodeFile(f"{name}.py", "python", "x = 1\n", place=Place(f"{name}.py", start=0, end=6))
+        for name in "ab"
+    ]
+    (row,) = make(raw.KIND, Recipe(raw=RawRecipe(pack=True)), *files)
+    assert row.body["text"] == "a.py\nx = 1\n\nb.py\nx = 1\n"
+    assert [origin.place.member for origin in row.origins] == ["a.py", "b.py"]
+
+
+def test_semantic_rows_keep_to_their_lengths() -> None:
+    config = Recipe(semantic=SemanticRecipe(max_tokens=24, min_tokens=4))
+    items = [section(FOX, LEAVE, path=("H", "A")), section("Oh.", path=("H", "B"))]
+    tools = ScriptedTools(tokenizer=words())
+    rows = make(semantic.KIND, config, *items, tools=tools)
+    assert read(rows) == [f"{FOX}\n{LEAVE}", "B\nOh."]
+    assert rows[0].origins[0].heading_path == ("H", "A")
+
+
+def test_keywords_ask_for_their_passage() -> None:
+    tools = ScriptedTools()
+    template = "Write about {keywords} {x}"
+    config = Recipe(keywords=KeywordsRecipe(most_keywords=2, template=template))
+    rows = make(keywords.KIND, config, section(LEAVE), Message("ann", "And so on?"), tools=tools)
+    assert [prompt_and_answer(row) for row in rows] == [
+        ("Write about employee gets twenty four days, annual leave {x}", LEAVE)
+    ]
+    assert tools.dropped == {"no_keywords": 1}
+
+
+def test_words_of_long_candidates_rank_first() -> None:
+    # The example of Rose et al. 2010, whose best keywords these are.
+    text = (
+        "Compatibility of systems of linear constraints over the set of natural numbers. Criteria "
+        "of compatibility of a system of linear Diophantine equations, strict inequations, and "
+        "nonstrict inequations are considered. Upper bounds for components of a minimal set of "
+        "solutions and algorithms of construction of minimal generating sets of solutions for all "
+        "types of systems are given."
     )
-    return [(row.prompt, row.answer) for row in harvest.rows], dict(harvest.dropped)
-
-
-def about_numbers(prompt: str) -> str:
-    """Write `How many <noun>, in style <n>?` and answer with the number of the statement."""
-    if prompt.startswith("Write question "):
-        return f"How many {prompt.split()[-1].strip('.')} in style {prompt.split()[2]}?"
-    context = prompt.partition("\n")[0]
-    return next(word for word in context.split() if word.isdigit())
-
-
-async def test_every_statement_is_asked_about_in_every_style_in_order() -> None:
-    script = Script(about_numbers)
-    facts = [f"Fact says there are {n + 100} thing{n}." for n in range(30)]
-    rows, dropped = await ask(script, document(*facts))
-    assert rows == [
-        (f"How many thing{n} in style {style}?", str(n + 100))
-        for n in range(30)
-        for style in (1, 2)
-    ]
-    assert dropped == {}
-    assert 8 < script.most_at_once <= questions.CONCURRENCY
-
-
-async def test_the_starters_prompts_are_the_default() -> None:
-    script = Script(about_numbers)
-    await ask(script, document("Staff of Acme get 24 days."), styles=6, per_statement=1)
-    assert script.asked == [
-        "Write question 1 about: Staff of Acme get 24 days.",
-        "Context: Staff of Acme get 24 days.\nQuestion: How many days in style 1?",
+    assert find_keywords(text, 4) == [
+        "linear Diophantine equations",
+        "minimal generating sets",
+        "linear constraints",
+        "natural numbers",
     ]
 
 
-async def test_prompts_take_statements_with_braces_as_they_are() -> None:
-    prompts = QuestionPrompts(write="{statement}{x}{style}", read="{question}|{statement}")
-    assert prompts.write_prompt(3, "a {style} b") == "a {style} b{x}3"
-    assert prompts.read_prompt("s {question}", "q {statement}") == "q {statement}|s {question}"
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (
+            "Der Antrag auf Urlaub wird von der Leitung geprüft.",
+            ["Leitung geprüft", "Antrag", "Urlaub"],
+        ),
+        (
+            "Le congé annuel est demandé par les salariés.",
+            ["congé annuel", "demandé", "salariés"],
+        ),
+        (
+            "Los empleados piden las vacaciones a la jefa.",
+            ["empleados piden", "vacaciones", "jefa"],
+        ),
+        ("12 345, 6.7", []),
+        ("of the and", []),
+        ("Leave\nleave LEAVE-days leave", ["leave LEAVE-days leave", "Leave"]),
+    ],
+)
+def test_stop_words_are_those_of_the_language(text: str, found: list[str]) -> None:
+    assert find_keywords(text, 8) == found
 
 
 @pytest.mark.parametrize(
-    "fields",
+    ("kind", "config", "field"),
     [
-        {"write": "Ask about {statement}"},
-        {"write": "Ask in style {style}"},
-        {"read": "{question}"},
-        {"read": "{statement}"},
-        {"styles": 0},
+        (raw.KIND, Recipe(raw=RawRecipe(chunk_tokens=8, overlap_tokens=8)), "overlap_tokens"),
+        (raw.KIND, Recipe(raw=RawRecipe(overlap_tokens=512)), "overlap_tokens"),
+        (semantic.KIND, Recipe(semantic=SemanticRecipe(max_tokens=8, min_tokens=5)), "min_tokens"),
+        (keywords.KIND, Recipe(keywords=KeywordsRecipe(template="no")), "template"),
+        (
+            keywords.KIND,
+            Recipe(keywords=KeywordsRecipe(chunking=Chunking(overlap_tokens=1))),
+            r"chunking\.overlap_tokens",
+        ),
     ],
 )
-def test_prompts_that_lack_a_part_are_refused(fields: dict[str, str | int]) -> None:
-    with pytest.raises(ValueError, match="question prompts need"):
-        QuestionPrompts(**fields)  # type: ignore[arg-type]
+def test_a_configuration_that_cannot_be_is_refused(kind: Kind, config: Recipe, field: str) -> None:
+    with pytest.raises(ValueError, match=f"^{field}: must|^{field}: only"):
+        kind.check(config)
 
 
-FACT = "Staff of Acme get 24 days."
-
-
-@pytest.mark.parametrize(
-    ("question", "answer", "reason"),
-    [
-        ("How many days.", "24", questions.NOT_A_QUESTION),
-        (Reply("How many?", complete=False), "24", questions.NOT_A_QUESTION),
-        ("How many days?", " ", questions.EMPTY_ANSWER),
-        ("How many days?", Reply("24", complete=False), questions.UNFINISHED_ANSWER),
-        ("How many days?", "25", questions.NOT_IN_STATEMENT),
-        ("Is it 24 days?", "24", questions.IN_QUESTION),
-    ],
-)
-async def test_an_inconsistent_pair_is_dropped_and_counted(
-    question: str | Reply, answer: str | Reply, reason: str
-) -> None:
-    script = Script(lambda prompt: question if prompt.startswith("Write") else answer)
-    rows, dropped = await ask(script, document(FACT), styles=1)
-    assert rows == []
-    assert dropped == {reason: 1}
-
-
-async def test_a_prompt_that_the_model_refuses_is_counted() -> None:
-    def refuse(prompt: str) -> str:
-        raise InvalidArgument("too long", reason="TOO_LONG")
-
-    assert await ask(Script(refuse), document(FACT)) == ([], {questions.PROMPT_REFUSED: 2})
-
-
-async def test_any_other_failure_ends_the_recipe() -> None:
-    def fail(prompt: str) -> str:
-        raise FailedPrecondition("gone", reason="GONE")
-
-    with pytest.raises(FailedPrecondition, match="gone"):
-        await ask(Script(fail), document(*[FACT] * 100))
-
-
-async def test_equal_questions_are_kept_once_and_contradictions_not_at_all() -> None:
-    def model(prompt: str) -> str:
-        if prompt.startswith("Write"):
-            return "HOW long?" if prompt.startswith("Write question 2") else "How long?"
-        return next(word for word in prompt.split() if word.isdigit())
-
-    one = document("Leave for staff is 24 days.")
-    assert await ask(Script(model), one) == ([("How long?", "24")], {DUPLICATE: 1})
-    two = document("Leave for guests is 25 days.")
-    assert await ask(Script(model), one, two) == ([], {CONFLICTING: 4})
-
-
-@pytest.mark.parametrize("scrap", ["See below.", "Who is to be asked then?", "The rules are as:"])
-async def test_what_states_nothing_is_not_asked_about(scrap: str) -> None:
-    script = Script(about_numbers)
-    assert await ask(script, document(scrap)) == ([], {})
-    assert script.asked == []
-
-
-async def test_progress_counts_up_to_the_end() -> None:
-    steps = Steps()
-    maker = QuestionsMaker(QuestionPrompts(styles=2))
-    tools = Tools(words, Script(about_numbers), steps)
-    recipe = Recipe(questions=QuestionsRecipe())
-    await maker.make_rows(recipe, [document("There are 7 sheep here.")], tools)
-    assert steps.seen == [(0, 2), (1, 2), (2, 2)]
+@pytest.mark.parametrize("values", [{"a": "{b}", "b": "x"}])
+def test_templates_fill_in_once(values: dict[str, Any]) -> None:
+    assert fill("{a} {b} {c} {", **values) == "{b} x {c} {"

@@ -23,7 +23,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 def test_defaults_suit_the_starter(environment: pytest.MonkeyPatch) -> None:
     settings = load(DatasetSettings)
     assert settings.work_dir == Path("work")
-    assert settings.max_file_bytes == 512 * 1024 * 1024
+    assert settings.max_file_bytes == 8 * 1024**3
     assert settings.question_prompts == QuestionPrompts()
 
 

@@ -1,10 +1,15 @@
 import json
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from luthier_common.errors import FailedPrecondition
 from luthier_dataset.rows import ChatMessage
 from luthier_dataset.tokens import CONFIG, TEMPLATE, TOKENIZER, TokenCounter
 from tokenizers import Tokenizer, models, pre_tokenizers
+
+from tests.support.scripted_tools import starter
 
 TEMPLATE_TEXT = (
     "{% for message in messages %}\n"
@@ -76,3 +81,108 @@ def test_a_template_can_refuse_but_not_reach_out(template: str) -> None:
 def test_a_model_that_cannot_be_counted_with_is_refused(files: dict[str, bytes], why: str) -> None:
     with pytest.raises(FailedPrecondition, match=why):
         TokenCounter(files)
+
+
+def user(content: str) -> dict[str, Any]:
+    return {"role": "user", "content": content}
+
+
+def assistant(content: str, **more: Any) -> dict[str, Any]:
+    return {"role": "assistant", "content": content, **more}
+
+
+def test_what_the_assistant_adds_behind_the_generation_prompt_is_learned() -> None:
+    messages = [user("Hi?"), assistant("Yes.", weight=0), user("So?"), assistant("No.")]
+    assert starter().spans("chat", {"messages": messages}) == [
+        ("<|user|>Hi?<|end|><|assistant|>Yes.<|end|><|user|>So?<|end|><|assistant|>", False),
+        ("No.<|end|>", True),
+    ]
+    del messages[1]["weight"]
+    assert [learned for _, learned in starter().spans("chat", {"messages": messages})] == [
+        *(False, True),
+        *(False, True),
+    ]
+
+
+contents = st.text(max_size=12) | st.sampled_from(["Größe 12 €", " a", "a ", "\n\n", "🙂"])
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(contents, contents, st.booleans()), min_size=1, max_size=3))
+def test_measuring_follows_the_rule_of_training(turns: list[tuple[str, str, bool]]) -> None:
+    messages: list[dict[str, Any]] = []
+    for question, answer, learned in turns:
+        messages += [user(question), assistant(answer) | ({} if learned else {"weight": 0})]
+    counter = starter()
+
+    def ids(count: int, *, answer: bool) -> list[int]:
+        return counter.encode(counter.render(messages[:count], answer=answer)).ids
+
+    whole = ids(len(messages), answer=False)
+    labels = [False] * len(whole)
+    for index, message in enumerate(messages):
+        if message["role"] == "assistant" and message.get("weight", 1):
+            prompt, turn = ids(index, answer=True), ids(index + 1, answer=False)
+            assert whole[: len(turn)] == turn
+            labels[len(prompt) : len(turn)] = [True] * (len(turn) - len(prompt))
+    assert counter.measure("chat", {"messages": messages}) == (len(whole), sum(labels))
+
+
+def test_a_token_across_the_start_of_the_answer_is_not_glossed_over() -> None:
+    # One token for the two blanks between prompt and answer, as in tokenizers of large models.
+    made = Tokenizer(models.BPE({"a": 0, "u": 1, " ": 2, "  ": 3}, [(" ", " ")]))
+    template = (
+        "{% for m in messages %}{{ m.content }}{% endfor %}"
+        "{% if add_generation_prompt %} {% endif %}"
+    )
+    counter = TokenCounter({TOKENIZER: made.to_str().encode(), TEMPLATE: template.encode()})
+    assert counter.measure("chat", {"messages": [user("u"), assistant(" a")]}) == (3, 1)
+    with pytest.raises(FailedPrecondition, match="changes earlier turns"):
+        counter.measure("chat", {"messages": [user("u"), assistant("  a")]})
+
+
+def test_a_template_that_rewrites_earlier_turns_is_refused() -> None:
+    last = counter(
+        "{% for m in messages %}{% if loop.last %}{{ m.content }}{% endif %}{% endfor %}"
+    )
+    messages = [user("a"), assistant("b"), user("a"), assistant("c")]
+    with pytest.raises(FailedPrecondition, match="changes earlier turns"):
+        last.measure("chat", {"messages": messages})
+
+
+def test_other_shapes_are_measured_by_what_they_teach() -> None:
+    assert counter().measure("text", {"text": "a b c"}) == (3, 3)
+    assert counter().spans("text", {"text": "a b c"}) == [("a b c", True)]
+    pair = {"prompt": "a b", "completion": "c"}
+    assert counter().measure("pair", pair) == (3, 1)
+    assert counter().spans("pair", pair) == [("a b", False), ("c", True)]
+
+
+def test_a_preference_is_measured_with_its_longer_answer() -> None:
+    body = {
+        "input": {"messages": [user("Hi?"), assistant("Yes."), user("So?")]},
+        "preferred_output": [assistant("No.")],
+        "non_preferred_output": [assistant("No, not at all.")],
+    }
+    read, learned = starter().spans("preference", body)
+    assert learned == ("No, not at all.<|end|>", True)
+    assert "Yes." in read[0]
+    assert not read[1]
+    whole = starter().count(read[0] + learned[0])
+    assert starter().measure("preference", body) == (whole, starter().count(learned[0]))
+
+
+def test_tools_and_calls_reach_the_template_as_training_shows_them() -> None:
+    template = (
+        "{% for tool in tools or [] %}{{ tool.function.name }} {% endfor %}"
+        "{% for m in messages %}{{ m.role }} {{ m.content or '' }}"
+        "{% for call in m.tool_calls or [] %}{{ call.function.arguments.day }}{% endfor %} "
+        "{% endfor %}"
+    )
+    call = {"type": "function", "function": {"name": "ask", "arguments": '{"day": "b"}'}}
+    messages: list[dict[str, Any]] = [
+        {"role": "developer", "content": "a"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+    ]
+    tools = [{"type": "function", "function": {"name": "c"}}]
+    assert counter(template).render(messages, tools) == "c system a assistant b "

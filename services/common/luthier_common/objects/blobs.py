@@ -9,11 +9,11 @@ import os
 import re
 import secrets
 import tempfile
-from collections.abc import AsyncGenerator, AsyncIterable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from luthier_common.errors import DataLoss, InvalidArgument, NotFound
+from luthier_common.errors import Aborted, DataLoss, InvalidArgument, NotFound
 from luthier_common.names import check_id
 from luthier_common.objects.port import ObjectStore
 
@@ -34,31 +34,38 @@ class Blob:
 class Blobs:
     """Blobs of all projects in one object store; equal bytes of one project are stored once.
 
-    Besides the errors named below, every method raises those of the store.
+    They lie below `folder`. Besides the errors named below, every method raises those of the
+    store.
     """
 
-    def __init__(self, store: ObjectStore) -> None:
+    def __init__(self, store: ObjectStore, folder: str = "blobs") -> None:
         self._store = store
+        self._folder = folder
 
     async def put_bytes(self, project: str, data: bytes) -> Blob:
         """Store and verify."""
         blob = Blob(hashlib.sha256(data).hexdigest(), len(data))
         if not await self._is_intact(project, blob):
-            await self._store.put(_key(project, blob.sha256), data)
+            await self._store.put(self._key(project, blob.sha256), data)
             await self._verify(project, blob)
         return blob
 
     async def put_file(self, project: str, path: Path) -> Blob:
-        """Store and verify; DataLoss if the file changes meanwhile."""
-        digest, size = hashlib.sha256(), 0
-        async for chunk in _read_file(path):
-            digest.update(chunk)
-            size += len(chunk)
-        blob = Blob(digest.hexdigest(), size)
-        if not await self._is_intact(project, blob):
-            await self._store.put(_key(project, blob.sha256), _read_file(path))
-            await self._verify(project, blob)
+        """Store and verify; Aborted if the file changes meanwhile."""
+        blob = await digest_of(_read_file(path))
+        await self.put_known(project, blob, lambda: _read_file(path))
         return blob
+
+    async def put_known(
+        self, project: str, blob: Blob, read: Callable[[], AsyncIterable[bytes]]
+    ) -> None:
+        """Store what `read` yields, which is known to be `blob`, and verify.
+
+        Aborted, and nothing is stored, if it turns out to be something else.
+        """
+        if not await self._is_intact(project, blob):
+            await self._store.put(self._key(project, blob.sha256), _unchanged(read(), blob))
+            await self._verify(project, blob)
 
     async def put_stream(
         self, project: str, chunks: AsyncIterable[bytes], *, max_bytes: int | None = None
@@ -81,7 +88,7 @@ class Blobs:
         """Yield the bytes; DataLoss when missing, or after the last chunk when damaged."""
         digest = hashlib.sha256()
         try:
-            async with contextlib.aclosing(self._store.get(_key(project, sha256))) as chunks:
+            async with contextlib.aclosing(self._store.get(self._key(project, sha256))) as chunks:
                 async for chunk in chunks:
                     digest.update(chunk)
                     yield chunk
@@ -118,14 +125,14 @@ class Blobs:
     async def exists(self, project: str, sha256: str) -> bool:
         """Return whether it is stored, without verifying it."""
         try:
-            await self._store.stat(_key(project, sha256))
+            await self._store.stat(self._key(project, sha256))
         except NotFound:
             return False
         return True
 
     async def delete(self, project: str, sha256: str) -> None:
         """Delete; no error when absent."""
-        await self._store.delete(_key(project, sha256))
+        await self._store.delete(self._key(project, sha256))
 
     async def _is_intact(self, project: str, blob: Blob) -> bool:
         try:
@@ -139,14 +146,31 @@ class Blobs:
         async for _ in self.stream(project, blob.sha256):
             pass
 
+    def _key(self, project: str, sha256: str) -> str:
+        check_id(project, field="project")
+        if _DIGEST.fullmatch(sha256) is None:
+            raise InvalidArgument(
+                "sha256 must be 64 hexadecimal digits", reason="INVALID_DIGEST", field="sha256"
+            )
+        return f"{self._folder}/{project}/sha256/{sha256}"
 
-def _key(project: str, sha256: str) -> str:
-    check_id(project, field="project")
-    if _DIGEST.fullmatch(sha256) is None:
-        raise InvalidArgument(
-            "sha256 must be 64 hexadecimal digits", reason="INVALID_DIGEST", field="sha256"
-        )
-    return f"blobs/{project}/sha256/{sha256}"
+
+async def digest_of(chunks: AsyncIterable[bytes]) -> Blob:
+    """Return what a blob of these bytes would be."""
+    digest, size = hashlib.sha256(), 0
+    async for chunk in chunks:
+        digest.update(chunk)
+        size += len(chunk)
+    return Blob(digest.hexdigest(), size)
+
+
+async def _unchanged(chunks: AsyncIterable[bytes], blob: Blob) -> AsyncGenerator[bytes, None]:
+    digest = hashlib.sha256()
+    async for chunk in chunks:
+        digest.update(chunk)
+        yield chunk
+    if digest.hexdigest() != blob.sha256:
+        raise Aborted("the bytes changed while they were stored", reason="SOURCE_CHANGED")
 
 
 async def _read_file(path: Path) -> AsyncGenerator[bytes, None]:

@@ -15,11 +15,13 @@ import os
 import re
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import BinaryIO
 
 from luthier_common.errors import (
     DataLoss,
+    FailedPrecondition,
     InvalidArgument,
     NotFound,
     PlatformError,
@@ -94,6 +96,14 @@ class DirectoryObjects:
         path = self._path(key)
         with self._errors(key):
             await asyncio.to_thread(_delete, path)
+
+    def presign_put(self, key: str, expires: timedelta) -> str:
+        """See ObjectStore; nobody serves a directory."""
+        raise FailedPrecondition(
+            "direct uploads need an S3 object store, and this platform keeps its objects in a "
+            "directory; upload in parts",
+            reason="DIRECT_UPLOAD_UNSUPPORTED",
+        )
 
     def describe(self) -> str:
         """See ObjectStore."""

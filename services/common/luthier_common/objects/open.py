@@ -12,11 +12,17 @@ from luthier_common.objects.port import ObjectStore
 
 
 async def open_object_store(
-    url: str, *, access_key: str = "", secret_key: str = "", region: str = "us-east-1"
+    url: str,
+    *,
+    access_key: str = "",
+    secret_key: str = "",
+    region: str = "us-east-1",
+    public_url: str = "",
 ) -> ObjectStore:
     """Open `file:///folder` or `s3+http[s]://host[:port]/bucket`, creating the bucket if absent.
 
-    Errors: InvalidArgument for another address, and those of the store itself.
+    `public_url` (`http[s]://host[:port]`) is where callers outside reach an S3 store, if
+    elsewhere. Errors: InvalidArgument for another address, and those of the store itself.
     """
     parts = urlsplit(url)
     folder, bucket = unquote(parts.path), parts.path.strip("/")
@@ -30,6 +36,7 @@ async def open_object_store(
             access_key=access_key,
             secret_key=secret_key,
             region=region,
+            public=_public(public_url) if public_url else None,
         )
         await store.ensure_bucket()
         return store
@@ -38,3 +45,14 @@ async def open_object_store(
         reason="INVALID_OBJECTS_URL",
         field="objects_url",
     )
+
+
+def _public(url: str) -> tuple[str, bool]:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.netloc or parts.path.strip("/"):
+        raise InvalidArgument(
+            "the public address of the object store must be http[s]://host[:port]",
+            reason="INVALID_OBJECTS_URL",
+            field="objects_public_url",
+        )
+    return parts.netloc, parts.scheme == "https"

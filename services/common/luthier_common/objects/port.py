@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncGenerator, AsyncIterable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Protocol
 
 from luthier_common.errors import InvalidArgument
@@ -51,6 +52,13 @@ class ObjectStore(Protocol):
 
     async def delete(self, key: str) -> None:
         """Delete; no error when absent."""
+        ...
+
+    def presign_put(self, key: str, expires: timedelta) -> str:
+        """Return a URL to which whoever has it can PUT the object until then, at most 7 days.
+
+        FailedPrecondition DIRECT_UPLOAD_UNSUPPORTED when the store has no such thing.
+        """
         ...
 
     def describe(self) -> str:

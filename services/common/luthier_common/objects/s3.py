@@ -8,6 +8,7 @@ import hashlib
 import io
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import BinaryIO, TypeVar, cast
 
 import urllib3
@@ -61,8 +62,10 @@ _ERRORS: dict[str, tuple[type[PlatformError], str, str]] = {
 class S3Objects:
     """An ObjectStore in one bucket, which must exist (see `ensure_bucket`)."""
 
-    def __init__(self, client: Minio, bucket: str, endpoint: str) -> None:
+    def __init__(self, client: Minio, signer: Minio, bucket: str, endpoint: str) -> None:
         self._client = client
+        # Signs for the address that callers outside know; it never connects to it.
+        self._signer = signer
         self._bucket = bucket
         self._endpoint = endpoint
         # Its own threads: a slow store must not take the loop's default ones from others.
@@ -129,6 +132,10 @@ class S3Objects:
         """See ObjectStore."""
         check_key(key)
         await self._call(key, lambda: self._client.remove_object(self._bucket, key))
+
+    def presign_put(self, key: str, expires: timedelta) -> str:
+        """See ObjectStore."""
+        return self._signer.presigned_put_object(self._bucket, check_key(key), expires)
 
     def describe(self) -> str:
         """See ObjectStore."""
@@ -207,20 +214,34 @@ class _Reader:
 
 
 def connect(
-    host: str, bucket: str, *, secure: bool, access_key: str, secret_key: str, region: str
+    host: str,
+    bucket: str,
+    *,
+    secure: bool,
+    access_key: str,
+    secret_key: str,
+    region: str,
+    public: tuple[str, bool] | None = None,
 ) -> S3Objects:
-    """Return the store without contacting it yet; `host` may carry a port."""
+    """Return the store without contacting it yet; `host` may carry a port.
+
+    `public` is the host in presigned URLs and whether it is secure, where it is another.
+    """
     http = urllib3.PoolManager(
         timeout=urllib3.Timeout(connect=5.0, read=60.0),
         maxsize=_THREADS,
         retries=urllib3.Retry(3, backoff_factor=0.2, status_forcelist=[500, 502, 503, 504]),
     )
-    client = Minio(
-        host,
-        access_key=access_key,
-        secret_key=secret_key,
-        secure=secure,
-        region=region,
-        http_client=http,
-    )
-    return S3Objects(client, bucket, host)
+
+    def client(host: str, secure: bool) -> Minio:
+        return Minio(
+            host,
+            access_key=access_key,
+            secret_key=secret_key,
+            secure=secure,
+            region=region,
+            http_client=http,
+        )
+
+    inside = client(host, secure)
+    return S3Objects(inside, client(*public) if public else inside, bucket, host)

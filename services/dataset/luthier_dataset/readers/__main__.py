@@ -1,47 +1,82 @@
-"""The child process that reads one document: `python -m luthier_dataset.readers`.
+"""The child process that reads documents: `python -m luthier_dataset.readers MEMORY_BYTES`.
 
-Arguments: kind, input path, output path, most bytes of memory, most seconds of CPU, most bytes of
-output. Status 0 means that the sections are in the output file, 3 that it holds the reason, as
-text, why the document cannot be read. Documents come from outside, so nothing else is believed.
+Documents come from outside, so their parsers run here: with little memory, a bounded time and
+output for each document, no network where the kernel allows that, and none of the platform's
+secrets. What a parser does beyond `UnreadableDocument` ends the process; the service goes on.
 """
 
+from __future__ import annotations
+
+import ctypes
+import os
 import resource
 import sys
-from collections.abc import Callable
+from collections import Counter
 from pathlib import Path
 
-from luthier_dataset.readers.kinds import UNREADABLE, Kind
-from luthier_dataset.readers.section import Section, UnreadableDocument, dump
-from luthier_dataset.readers.text import read_markdown, read_text
-from luthier_dataset.readers.word import read_word
+import msgspec
 
-_READERS: dict[Kind, Callable[[Path], list[Section]]] = {
-    Kind.WORD: read_word,
-    Kind.MARKDOWN: read_markdown,
-    Kind.TEXT: read_text,
-}
+from luthier_dataset.child import serve
+from luthier_dataset.readers.items import Remark, UnreadableDocument, dump
+from luthier_dataset.readers.job import PART_BYTES, Reading, ReadJob
+from luthier_dataset.readers.kinds import reader_of
+
+_EXAMPLES = 5
+_CLONE_NEWUSER = 0x10000000
+_CLONE_NEWNET = 0x40000000
 
 
-def main(kind: str, source: str, target: str, memory: str, cpu: str, output: str) -> int:
-    """Read one document within limits and return the exit status."""
+def main(memory_bytes: str) -> None:
+    """Serve jobs within limits until the service closes the pipe."""
     for limit, most in (
-        (resource.RLIMIT_AS, int(memory)),
-        (resource.RLIMIT_CPU, int(cpu)),
-        (resource.RLIMIT_FSIZE, int(output)),
+        (resource.RLIMIT_AS, int(memory_bytes)),
         (resource.RLIMIT_NOFILE, 64),
         (resource.RLIMIT_CORE, 0),
     ):
         resource.setrlimit(limit, (most, most))
+    _leave_network()
+    serve(lambda line: msgspec.json.encode(read(msgspec.json.decode(line, type=ReadJob))))
+
+
+def read(job: ReadJob) -> Reading:
+    """Read one document."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    seconds = int(used.ru_utime + used.ru_stime) + job.cpu_seconds
+    _, hardest = resource.getrlimit(resource.RLIMIT_CPU)
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, hardest))
+    _, hardest = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (job.output_bytes, hardest))
     try:
-        sections = _READERS[Kind(kind)](Path(source))
-        if not sections:
-            raise UnreadableDocument("it contains no text")
+        return _read(job)
     except UnreadableDocument as error:
-        Path(target).write_text(str(error), encoding="utf-8")
-        return UNREADABLE
-    Path(target).write_bytes(dump(sections))
-    return 0
+        return Reading(unreadable=str(error))
+
+
+def _read(job: ReadJob) -> Reading:
+    items, size, cuts = 0, 0, [0]
+    remarks: Counter[str] = Counter()
+    examples: list[Remark] = []
+    with Path(job.target).open("wb") as target:
+        for item in reader_of(job.kind)(Path(job.document)):
+            if size - cuts[-1] >= PART_BYTES:
+                cuts.append(size)
+            size += target.write(dump(item))
+            items += 1
+            if isinstance(item, Remark):
+                remarks[item.code] += 1
+                if remarks[item.code] <= _EXAMPLES:
+                    examples.append(item)
+    if items == remarks.total():
+        raise UnreadableDocument(examples[0].detail if examples else "it contains no text")
+    return Reading("", items, (*cuts, size), dict(remarks), tuple(examples))
+
+
+def _leave_network() -> None:
+    """Move to a network of its own, which has no address; without the right to, stay."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    flags = _CLONE_NEWNET if os.geteuid() == 0 else _CLONE_NEWUSER | _CLONE_NEWNET
+    libc.unshare(flags)
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    main(*sys.argv[1:])

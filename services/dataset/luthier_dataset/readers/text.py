@@ -1,74 +1,60 @@
-"""Reads plain text and Markdown."""
+"""Reads plain text, streamed; a message log in it is read as messages."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 from pathlib import Path
 
-from markdown_it import MarkdownIt
-from markdown_it.token import Token
+from luthier_dataset.readers.chat_log import looks_like_log, read_log
+from luthier_dataset.readers.encoding import Line, encoding_of, lines_of
+from luthier_dataset.readers.items import MAX_SECTION_BYTES, Item, Remark, hull
+from luthier_dataset.readers.outline import Outline
 
-from luthier_dataset.readers.section import Outline, Section, UnreadableDocument
+_FIRST_LINES = 64
+"""Lines by which a message log is told."""
 
-_FRONT_MATTER = re.compile(r"\A---\n.*?^(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
+
+def read_text(path: Path) -> Iterator[Item]:
+    """Yield the paragraphs of a plain text as sections without headings; blank lines part them.
+
+    Where most of the first lines are messages with a sender, the file is a log, and its messages
+    are yielded. Ranges are of the file's own bytes. UnreadableDocument: it is no text.
+    """
+    encoding = encoding_of(path)
+    lines = lines_of(path, encoding)
+    first = list(islice(lines, _FIRST_LINES))
+    if looks_like_log(line.text for line in first if isinstance(line, Line)):
+        yield from read_log(lambda: lines_of(path, encoding))
+    else:
+        yield from _paragraphs(chain(first, lines))
 
 
-def read_text(path: Path) -> list[Section]:
-    """Return the paragraphs of a plain text as one section; blank lines part paragraphs."""
+def _paragraphs(lines: Iterable[Line | Remark]) -> Iterator[Item]:
     outline = Outline()
-    for paragraph in re.split(r"\n\s*\n", decode(path)):
-        outline.prose(paragraph)
-    return outline.sections()
+    paragraph: list[Line] = []
+    size = 0
+    remarks: list[Remark] = []
+    for line in lines:
+        if isinstance(line, Remark):
+            remarks.append(line)
+        elif line.text and not line.text.isspace():
+            paragraph.append(line)
+            size += len(line.text)
+            if size >= MAX_SECTION_BYTES:
+                _add(outline, paragraph)
+                yield from outline.take()
+                size = 0
+        elif paragraph:
+            _add(outline, paragraph)
+            yield from outline.take()
+            size = 0
+    _add(outline, paragraph)
+    yield from outline.finish()
+    yield from remarks
 
 
-def read_markdown(path: Path) -> list[Section]:
-    """Return the sections of a CommonMark document with tables; raw HTML is left out."""
-    outline = Outline()
-    source = _FRONT_MATTER.sub("", decode(path))
-    tokens = iter(MarkdownIt("commonmark").enable("table").parse(source))
-    lists = 0
-    for token in tokens:
-        match token.type:
-            case "heading_open":
-                outline.heading(int(token.tag.removeprefix("h")), _inline(next(tokens)))
-            case "list_item_open" | "list_item_close":
-                lists += token.nesting
-            case "tr_open":
-                outline.table_row(_cells(tokens))
-            case "fence" | "code_block":
-                outline.verbatim(token.content)
-            case "inline":
-                outline.prose(_inline(token), bullet=lists > 0)
-    return outline.sections()
-
-
-def decode(path: Path) -> str:
-    """Return the text of a file, line ends as `\\n`; refuse what is not UTF-8 text."""
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UnreadableDocument(f"it is not UTF-8 text (byte {error.start + 1})") from error
-    if "\0" in text:
-        raise UnreadableDocument("it is not text: it contains NUL characters")
-    return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
-def _cells(tokens: Iterator[Token]) -> Iterator[str]:
-    for token in tokens:
-        if token.type == "tr_close":
-            return
-        if token.type == "inline":
-            yield _inline(token)
-
-
-def _inline(token: Token) -> str:
-    """The text of an inline token without its marks."""
-    parts = []
-    for child in token.children or []:
-        match child.type:
-            case "text" | "code_inline" | "image":
-                parts.append(child.content)
-            case "softbreak" | "hardbreak":
-                parts.append(" ")
-    return "".join(parts)
+def _add(outline: Outline, paragraph: list[Line]) -> None:
+    """Move the lines of a paragraph into the outline."""
+    outline.prose(" ".join(line.text for line in paragraph), hull(line.place for line in paragraph))
+    paragraph.clear()

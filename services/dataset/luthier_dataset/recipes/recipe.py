@@ -1,96 +1,185 @@
-"""What a recipe is given and what it makes."""
+"""What a recipe is given and what it makes.
+
+A recipe is a pure function from a document to rows: `make_rows(config, document, tools)` yields
+rows in order and gives the same ones for the same arguments, in any process. What a model writes
+is an argument too: `tools.ask` returns the recorded reply, or None while there is none yet; then
+the question is noted, and the recipe is run again once the answer is recorded.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Protocol
+import random
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
 
-from luthier_dataset.normal import normal_form
-from luthier_dataset.rows import ChatMessage
+import msgspec
+from luthier.dataset.v1.recipe_pb2 import Recipe
 
-DUPLICATE = "duplicate"
-CONFLICTING = "conflicting_answers"
+from luthier_dataset.readers.items import NOWHERE, Item, Place
+from luthier_dataset.rows import Shape as Shape
+from luthier_dataset.tokens import TokenCounter
 
 
-@dataclass(frozen=True)
-class Row:
+class Origin(msgspec.Struct, frozen=True, array_like=True):
+    """A part of a document that went into a row."""
+
+    file: str
+    """Resource name of the file."""
+    heading_path: tuple[str, ...] = ()
+    place: Place = NOWHERE
+
+
+class Row(msgspec.Struct, frozen=True):
     """One training row and where it comes from."""
 
-    prompt: str
-    answer: str
-    recipe: str
-    source_file: str
-    heading_path: tuple[str, ...]
-
-    def messages(self) -> list[ChatMessage]:
-        """Return the conversation that is trained on."""
-        return [
-            {"role": "user", "content": self.prompt},
-            {"role": "assistant", "content": self.answer},
-        ]
+    shape: Shape
+    body: dict[str, Any]
+    """The JSON object of the row's line in a training file."""
+    origins: tuple[Origin, ...]
+    """At least one; the first is the part that the row teaches."""
+    group: str = ""
+    """Rows of one group stay on one side of a split; empty means the whole document."""
+    label: str = ""
+    """The class of the row, where its recipe balances classes."""
 
 
-@dataclass
-class Harvest:
-    """The rows of a recipe, in order, and those that were not kept, counted by reason."""
+def chat_row(
+    prompt: str,
+    answer: str,
+    origin: Origin,
+    *more: Origin,
+    system: str = "",
+    group: str = "",
+    label: str = "",
+) -> Row:
+    """Return a row of one question and its answer."""
+    messages = [{"role": "system", "content": system}] if system else []
+    messages += [
+        {"role": "user", "content": prompt},
+        {"role": "assistant", "content": answer},
+    ]
+    return Row(Shape.CHAT, {"messages": messages}, (origin, *more), group, label)
 
-    rows: list[Row] = field(default_factory=list)
-    dropped: Counter[str] = field(default_factory=Counter)
 
-    def take(self, other: Harvest) -> None:
-        """Add another harvest behind this one."""
-        self.rows += other.rows
-        self.dropped += other.dropped
+def text_row(text: str, origin: Origin, *, group: str = "") -> Row:
+    """Return a row that is a text, learned whole."""
+    return Row(Shape.TEXT, {"text": text}, (origin,), group)
+
+
+def pair_row(
+    prompt: str, completion: str, origin: Origin, *, group: str = "", label: str = ""
+) -> Row:
+    """Return a row for a sequence-to-sequence model."""
+    body = {"prompt": prompt, "completion": completion}
+    return Row(Shape.PAIR, body, (origin,), group, label)
 
 
 @dataclass(frozen=True)
-class Reply:
+class Document:
+    """A source of a dataset, read."""
+
+    file: str
+    """Resource name of the file."""
+    title: str
+    """The file's own name without its suffix; heads text that has no heading."""
+    sha256: str
+    """Digest of the file."""
+    items: Callable[[], Iterator[Item]]
+    """Reads the items from the start, one at a time; call it again for another pass."""
+
+
+class Reply(msgspec.Struct, frozen=True):
     """What the model wrote."""
 
     text: str
-    complete: bool
+    complete: bool = True
     """False if it stopped for its length."""
+    refused: str = ""
+    """Why the model would not take the question, for instance because it is too long."""
 
 
-class Model(Protocol):
-    """The dataset's base model, asked greedily."""
+class Ask(msgspec.Struct, frozen=True):
+    """A question to a served model, put greedily: the same question has the same answer."""
 
-    async def ask(self, prompt: str) -> Reply:
-        """Return the answer, however long the model is away; InvalidArgument if it refuses."""
+    prompt: str
+    model: str = ""
+    """Resource name of a base model or adapter; empty means the dataset's base model."""
+    max_tokens: int = 64
+
+
+class Passage(msgspec.Struct, frozen=True):
+    """A part of the corpus that a search found."""
+
+    text: str
+    origin: Origin
+
+
+class Tools(Protocol):
+    """What recipes may use."""
+
+    @property
+    def tokenizer(self) -> TokenCounter:
+        """Counts and cuts as the dataset's base model sees text."""
+        ...
+
+    @property
+    def context_tokens(self) -> int:
+        """Tokens that the base model's context holds."""
+        ...
+
+    def ask(self, ask: Ask) -> Reply | None:
+        """Return the recorded reply; None if there is none yet, in which case it is asked for."""
+        ...
+
+    def search(self, query: str, most: int) -> list[Passage]:
+        """Return the passages of the corpus that fit best (BM25), best first."""
+        ...
+
+    def drop(self, reason: str, count: int = 1) -> None:
+        """Count rows that are not kept, by reason: `lower_case_with_underscores`."""
+        ...
+
+    def random(self, key: str) -> random.Random:
+        """Return a generator seeded by the dataset's seed and `key`."""
         ...
 
 
+MakeRows = Callable[[Recipe, Document, Tools], Iterable[Row]]
+
+
 @dataclass(frozen=True)
-class Tools:
-    """What recipes may use."""
+class Kind:
+    """A recipe as the registry knows it."""
 
-    count_tokens: Callable[[str], int]
-    model: Model
-    progress: Callable[[int, int], Awaitable[None]]
-    """Told steps done and steps in all; cheap to call for each step."""
+    make_rows: MakeRows
+    check: Callable[[Recipe], None] = lambda recipe: None
+    """Raises ValueError `field: what is wrong` for a configuration that cannot be."""
+    by_item: bool = False
+    """Each item is looked at alone, so that a long document can be worked on in parts."""
+    asks_model: bool = False
+    """Asks a model, so making rows may wait for one."""
+    searches: bool = False
+    """Searches the corpus, so its index is made first."""
+    one_answer: bool = False
+    """A prompt has one right answer: two rows that answer one prompt differently contradict."""
 
 
-def without_conflicts(rows: Iterable[Row]) -> Harvest:
-    """Keep one row for each prompt; where rows answer one prompt differently, keep none.
+def prompt_and_answer(row: Row) -> tuple[str, str]:
+    """Return what is read and what is learned, as plain text."""
+    body = row.body
+    match row.shape:
+        case Shape.TEXT:
+            return "", body["text"]
+        case Shape.PAIR:
+            return body["prompt"], body["completion"]
+        case Shape.PREFERENCE:
+            return _texts(body["input"]["messages"]), _texts(body["preferred_output"])
+        case Shape.CHAT:
+            *read, answer = body["messages"]
+            return _texts(read), _texts([answer])
 
-    Prompts and answers are compared by their normal form; nothing says which of two
-    contradicting answers is right, so teaching either would be a guess.
-    """
-    rows = list(rows)
-    answers: dict[str, set[str]] = {}
-    for row in rows:
-        answers.setdefault(normal_form(row.prompt), set()).add(normal_form(row.answer))
-    result = Harvest()
-    seen: set[str] = set()
-    for row in rows:
-        prompt = normal_form(row.prompt)
-        if len(answers[prompt]) > 1:
-            result.dropped[CONFLICTING] += 1
-        elif prompt in seen:
-            result.dropped[DUPLICATE] += 1
-        else:
-            seen.add(prompt)
-            result.rows.append(row)
-    return result
+
+def _texts(messages: list[dict[str, Any]]) -> str:
+    texts = (message.get("content") for message in messages)
+    return "\n".join(text for text in texts if isinstance(text, str))

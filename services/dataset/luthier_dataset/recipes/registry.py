@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Mapping
 
-from luthier.dataset.v1.dataset_pb2 import Recipe
+from luthier_dataset.recipes import (
+    code_metadata,
+    code_raw,
+    code_summary,
+    context,
+    conversations,
+    headings,
+    keywords,
+    pairs,
+    questions,
+    raw,
+    rows,
+    semantic,
+)
+from luthier_dataset.recipes.recipe import Kind
 
-from luthier_dataset.documents import Document
-from luthier_dataset.recipes import headings, questions
-from luthier_dataset.recipes.recipe import Harvest, Tools
 
-
-class MakeRows(Protocol):
-    """A recipe: documents in, rows out; the same rows every time the model answers the same."""
-
-    async def __call__(
-        self, config: Recipe, documents: Sequence[Document], tools: Tools, /
-    ) -> Harvest:
-        """Return the rows."""
-        ...
-
-
-def registry(prompts: questions.QuestionPrompts) -> Mapping[str, MakeRows]:
+def registry(prompts: questions.QuestionPrompts) -> Mapping[str, Kind]:
     """Return every recipe there is."""
     return {
-        headings.NAME: headings.make_rows,
-        questions.NAME: questions.QuestionsMaker(prompts).make_rows,
+        headings.NAME: headings.KIND,
+        questions.NAME: questions.kind(prompts),
+        raw.NAME: raw.KIND,
+        keywords.NAME: keywords.KIND,
+        context.NAME: context.kind(prompts),
+        semantic.NAME: semantic.KIND,
+        conversations.NAME: conversations.KIND,
+        pairs.NAME: pairs.KIND,
+        code_summary.NAME: code_summary.KIND,
+        code_metadata.NAME: code_metadata.KIND,
+        code_raw.NAME: code_raw.KIND,
+        rows.NAME: rows.KIND,
     }

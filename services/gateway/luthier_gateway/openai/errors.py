@@ -12,6 +12,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from google.rpc import status_pb2
+from luthier.dataset.v1.recipe_pb2 import Recipe
 from luthier_common import errors
 from luthier_common.errors import PlatformError
 from luthier_common.rpc.status import RETRY_AFTER, from_status
@@ -43,19 +44,29 @@ _FIELDS = {
     "file": "file",
     "file.display_name": "file",
     "file.purpose": "purpose",
-    "chunk": "file",
+    "chunk": "data",
+    "upload.display_name": "filename",
+    "upload.size_bytes": "bytes",
     "dataset.display_name": "name",
     "page_size": "limit",
     "page_token": "after",
     "order_by": "order",
 }
 _RESOURCE_FIELDS = frozenset({"name", "parent"})  # made from key and path, not from a parameter
-_OWN_FIELD = re.compile(r"^(?:training_job|dataset|sampling)\.")
+_OWN_FIELD = re.compile(r"^(?:training_job|dataset|upload|sampling)\.")
+# The owners have the kind of a recipe in the path, the body has it as `type`.
+_RECIPE = re.compile(
+    rf"^(recipes\.\d+)\.(?:{'|'.join(field.name for field in Recipe.DESCRIPTOR.fields)})(?=\.|$)"
+)
 _RENAMED = {
     "base_model": "model",
     "epoch_count": "n_epochs",
     "tuning_spec.supervised": "method.supervised",
     "supervised": "method.supervised",
+    "parts": "part_ids",
+    "quality_rules": "quality",
+    "split.validation_share": "validation_share",
+    "split.seed": "seed",
 }
 
 
@@ -151,6 +162,7 @@ def _param(field: str) -> str:
     if field in _FIELDS:
         return _FIELDS[field]
     path = re.sub(r"\[(\w+)\]", r".\1", _OWN_FIELD.sub("", field))
+    path = _RECIPE.sub(r"\1", path)
     for own, public in _RENAMED.items():
         path = re.sub(rf"^{re.escape(own)}(?=\.|$)|(?<=hyperparameters\.){own}$", public, path)
     return path

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request, UploadFile
@@ -19,12 +19,13 @@ from luthier_gateway.openai.pages import gather, page
 from luthier_gateway.owners import caller_parent, caller_project
 from luthier_gateway.requests import After, Order, OwnersDependency, order_by
 
-_PIECE_BYTES = 512 * 1024
+PIECE_BYTES = 512 * 1024
+"""Uploads go to their owner in pieces of this size."""
 _OTHER_FIELDS = 8
 
 router = APIRouter(prefix="/files")
 
-_UPLOADED = {
+_UPLOADED: dict[str, file_pb2.File.Purpose] = {
     "fine-tune": file_pb2.File.FINE_TUNE,
     "user_data": file_pb2.File.USER_DATA,
 }
@@ -79,10 +80,11 @@ async def retrieve_file(file_id: str, owners: OwnersDependency) -> dict[str, Any
 
 @router.delete("/{file_id}")
 async def delete_file(file_id: str, owners: OwnersDependency) -> dict[str, Any]:
-    """Delete a file."""
+    """Delete a file; `dependents`, an extension, are the datasets made of it or minting it."""
     name = resource(caller_project(), FILES, file_id)
-    await owners.files.DeleteFile(file_service_pb2.DeleteFileRequest(name=name))
-    return {"id": file_id, "object": "file", "deleted": True}
+    file = await owners.files.DeleteFile(file_service_pb2.DeleteFileRequest(name=name))
+    dependents = [id_of(dataset) for dataset in file.dependents]
+    return {"id": file_id, "object": "file", "deleted": True, "dependents": dependents}
 
 
 @router.get("/{file_id}/content")
@@ -118,32 +120,54 @@ def to_file(file: file_pb2.File) -> dict[str, Any]:
         "bytes": file.size_bytes,
         "created_at": file.create_time.seconds,
         "filename": file.display_name,
-        "purpose": _PURPOSE_NAMES.get(file.purpose, "user_data"),
+        "purpose": purpose_name(file.purpose),
         "status": "processed",
         "status_details": None,
     }
 
 
-def _checked(form: FormData) -> tuple[UploadFile, file_pb2.File.Purpose]:
-    upload, purpose = form.get("file"), form.get("purpose")
-    if purpose is None:
+def purpose_name(purpose: file_pb2.File.Purpose) -> str:
+    """Return OpenAI's word for what a file is for."""
+    return _PURPOSE_NAMES.get(purpose, "user_data")
+
+
+def uploaded_purpose(given: object) -> file_pb2.File.Purpose:
+    """Return the purpose that an upload gives; InvalidArgument for what nobody may upload."""
+    if given is None:
         raise invalid("purpose is required", "purpose", reason="MISSING_REQUIRED_PARAMETER")
-    if not isinstance(purpose, str) or purpose not in _UPLOADED:
+    if not isinstance(given, str) or given not in _UPLOADED:
         known = ", ".join(_UPLOADED)
         raise invalid(f"purpose must be one of {known}", "purpose", reason="INVALID_PURPOSE")
+    return _UPLOADED[given]
+
+
+def refuse_expiry() -> NoReturn:
+    """Refuse OpenAI's `expires_after`."""
+    raise invalid(
+        "expires_after is not supported: files are kept until they are deleted",
+        "expires_after",
+        reason="UNSUPPORTED_PARAMETER",
+    )
+
+
+def uploaded_file(form: FormData, field: str) -> UploadFile:
+    """Return the part of a form that holds bytes; InvalidArgument when there is none."""
+    upload = form.get(field)
     if upload is None or isinstance(upload, str) or not upload.filename:
         raise invalid(
-            "file is required: a part of the form with a file name",
-            "file",
+            f"{field} is required: a part of the form with a file name",
+            field,
             reason="MISSING_REQUIRED_PARAMETER",
         )
+    return upload  # type: ignore[return-value]
+
+
+def _checked(form: FormData) -> tuple[UploadFile, file_pb2.File.Purpose]:
+    purpose = uploaded_purpose(form.get("purpose"))
+    upload = uploaded_file(form, "file")
     if any(key.partition("[")[0] == "expires_after" for key in form):
-        raise invalid(
-            "expires_after is not supported: files are kept until they are deleted",
-            "expires_after",
-            reason="UNSUPPORTED_PARAMETER",
-        )
-    return upload, _UPLOADED[purpose]  # type: ignore[return-value]
+        refuse_expiry()
+    return upload, purpose
 
 
 async def _pieces(
@@ -151,5 +175,5 @@ async def _pieces(
 ) -> AsyncIterator[file_service_pb2.CreateFileRequest]:
     file = file_pb2.File(display_name=upload.filename or "", purpose=purpose)
     yield file_service_pb2.CreateFileRequest(parent=caller_parent(), file=file)
-    while piece := await upload.read(_PIECE_BYTES):
+    while piece := await upload.read(PIECE_BYTES):
         yield file_service_pb2.CreateFileRequest(chunk=piece)

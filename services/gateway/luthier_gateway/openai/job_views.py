@@ -53,6 +53,7 @@ def to_job(job: _Job) -> dict[str, Any]:
         "trained_tokens": job.result.trained_tokens if succeeded else None,
         "training_file": id_of(job.training_file),
         "validation_file": id_of(job.validation_file) or None,
+        "training_dataset": id_of(job.training_dataset) or None,
         "integrations": [],
         "metadata": dict(job.metadata),
     }

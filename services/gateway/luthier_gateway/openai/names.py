@@ -1,6 +1,6 @@
 """OpenAI's ids and the platform's resource names: mapped here and nowhere else.
 
-file-…, ftjob-…, dataset ids        the last segment of the resource's name
+file-…, upload-…, ftjob-…, dataset ids   the last segment of the resource's name
 ftevent-{job}-{n}                   an event of a job; `job` without its `ftjob-`
 ftckpt-{job}                        the published result of a job
 {base}                              a base model of the project, else of the library
@@ -19,6 +19,7 @@ from luthier_common.identity import LIBRARY
 from luthier_common.names import format_name, id_of, project_of
 
 FILES = "files"
+UPLOADS = "uploads"
 JOBS = "trainingJobs"
 DATASETS = "datasets"
 BASE_MODELS = "baseModels"
@@ -28,6 +29,7 @@ _JOB_PREFIX = "ftjob-"
 _NAME = re.compile(r"projects/[a-z0-9-]+/[A-Za-z]+/([a-z0-9-]+)")
 _KINDS = {
     FILES: ("file", "file_not_found"),
+    UPLOADS: ("upload", "upload_not_found"),
     JOBS: ("fine-tuning job", "fine_tuning_job_not_found"),
     DATASETS: ("dataset", "dataset_not_found"),
     BASE_MODELS: ("model", "model_not_found"),

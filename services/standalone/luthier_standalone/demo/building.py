@@ -8,18 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from luthier.dataset.v1.dataset_pb2 import (
-    Dataset,
-    DatasetRow,
-    HeadingsRecipe,
-    QuestionsRecipe,
-    Recipe,
-)
+from luthier.dataset.v1.dataset_pb2 import Dataset, DatasetRow
 from luthier.dataset.v1.dataset_service_pb2 import (
     CreateDatasetRequest,
     GetDatasetRequest,
     ListDatasetRowsRequest,
 )
+from luthier.dataset.v1.recipe_pb2 import HeadingsRecipe, QuestionsRecipe, Recipe
 from luthier_common.errors import FailedPrecondition
 from luthier_common.names import id_of
 from openai import AsyncOpenAI

@@ -1,4 +1,4 @@
-"""Rows for a run: conversation to tokens, the mix of each step, and lines without padding."""
+"""Rows for a run: from the file, the mix of each step, and lines without padding."""
 
 from __future__ import annotations
 
@@ -6,25 +6,21 @@ import inspect
 import json
 import math
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from jinja2 import TemplateError
 from luthier_common.errors import InvalidArgument
 from torch.utils.data import Sampler
 
-IGNORED = -100
-"""The label of a token that is read but not learned."""
+from luthier_trainer.run.rows import IGNORED, Row, tokenize
+
 LINE_MULTIPLE = 32
 """Lines are this many tokens long, or a multiple: new shapes cost seconds on a CPU."""
 LINE_TOKENS = 128
 """Least length of a line: short enough for cheap attention, long enough to fill well."""
-
-Row = dict[str, list[int]]
-"""`input_ids` and `labels`, equally long; `labels` is IGNORED where nothing is learned."""
 
 
 @dataclass(frozen=True)
@@ -42,70 +38,31 @@ class Rows:
 
 
 def load(path: Path, tokenizer: Any, context_tokens: int) -> Rows:
-    """Tokenize a JSONL file of conversations; InvalidArgument when no row can be learned."""
+    """Tokenize a JSONL file of rows; InvalidArgument when none, or one of them, cannot be learned.
+
+    See `rows` for the shapes.
+    """
     rows, too_long = [], 0
     with path.open(encoding="utf-8-sig", newline="\n") as lines:  # uploads may begin with a BOM
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
-            row = tokenize(
-                json.loads(line)["messages"], tokenizer, where=f"{path.stem} rows, line {number}"
-            )
+            try:
+                row = tokenize(json.loads(line), tokenizer, context_tokens)
+            except InvalidArgument as error:
+                where = f"{path.stem} rows, line {number}"
+                raise InvalidArgument(f"{where}: {error.message}", reason=error.reason) from error
             if len(row["input_ids"]) > context_tokens:
                 too_long += 1
             elif any(label != IGNORED for label in row["labels"]):
                 rows.append(row)
     if not rows:
         raise InvalidArgument(
-            f"no row has an answer to learn within the model's {context_tokens} tokens",
+            f"no row has anything to learn within the model's {context_tokens} tokens",
             reason="NO_ROWS_TO_LEARN",
             metadata={"rows_too_long": str(too_long)},
         )
     return Rows(rows, too_long)
-
-
-def tokenize(messages: Sequence[Mapping[str, Any]], tokenizer: Any, *, where: str) -> Row:
-    """Return a conversation's tokens; what the template adds for an answer is learned.
-
-    An answer is what rendering one more message adds behind the generation prompt, so any chat
-    template serves, marked or not. A message with `weight` 0 is read only.
-    """
-    try:
-        return _tokenize(messages, tokenizer, where)
-    except TemplateError as error:
-        raise InvalidArgument(
-            f"{where}: the model's chat template refuses this conversation: {error}",
-            reason="CHAT_TEMPLATE_REFUSES",
-        ) from error
-
-
-def _tokenize(messages: Sequence[Mapping[str, Any]], tokenizer: Any, where: str) -> Row:
-    tokens = _render(messages, tokenizer, answer=False)
-    labels = [IGNORED] * len(tokens)
-    for index, message in enumerate(messages):
-        if message["role"] != "assistant" or message.get("weight", 1) == 0:
-            continue
-        prompt = _render(messages[:index], tokenizer, answer=True)
-        turn = _render(messages[: index + 1], tokenizer, answer=False)
-        if tokens[: len(turn)] != turn or turn[: len(prompt)] != prompt:
-            raise InvalidArgument(
-                f"{where}: the model's chat template changes earlier turns when a later one is "
-                "added; give one answer in each row",
-                reason="CHAT_TEMPLATE_REWRITES",
-            )
-        # The first token of a row has nothing to be guessed from.
-        start = max(len(prompt), 1)
-        labels[start : len(turn)] = turn[start:]
-    return {"input_ids": tokens, "labels": labels}
-
-
-def _render(messages: Sequence[Mapping[str, Any]], tokenizer: Any, *, answer: bool) -> list[int]:
-    if not messages:
-        return []
-    encoded = tokenizer.apply_chat_template(
-        list(messages), add_generation_prompt=answer, tokenize=True, return_dict=True
-    )
-    return cast(list[int], encoded["input_ids"])
 
 
 class MixedSampler(Sampler[int]):

@@ -28,6 +28,7 @@ from luthier_trainer.run.model import (
     trainable_parameters,
 )
 from luthier_trainer.run.report import Board, Stopped
+from luthier_trainer.run.rows import Row
 
 _EVALUATIONS = 10
 _WARMUP_SHARE = 0.05
@@ -141,7 +142,7 @@ def _train(trainer: QloraTrainer, checkpoint: Path | None) -> None:
         raise
 
 
-def _general(inputs: Inputs, tokenizer: Any) -> list[data.Row]:
+def _general(inputs: Inputs, tokenizer: Any) -> list[Row]:
     if inputs.general_rows is None or not inputs.hyperparameters.retain_share:
         return []
     return data.load(inputs.general_rows, tokenizer, inputs.context_tokens).rows

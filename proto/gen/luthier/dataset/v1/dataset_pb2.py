@@ -26,15 +26,19 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.api import resource_pb2 as google_dot_api_dot_resource__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
+from luthier.dataset.v1 import quality_pb2 as luthier_dot_dataset_dot_v1_dot_quality__pb2
+from luthier.dataset.v1 import recipe_pb2 as luthier_dot_dataset_dot_v1_dot_recipe__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n luthier/dataset/v1/dataset.proto\x12\x12luthier.dataset.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\x89\x07\n\x07\x44\x61taset\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x1a\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12/\n\x0csource_files\x18\x03 \x03(\tB\x19\xe2\x41\x01\x02\xfa\x41\x12\n\x10luthier.dev/File\x12\x31\n\x07recipes\x18\x04 \x03(\x0b\x32\x1a.luthier.dataset.v1.RecipeB\x04\xe2\x41\x01\x02\x12\x32\n\nbase_model\x18\x05 \x01(\tB\x1e\xe2\x41\x01\x02\xfa\x41\x17\n\x15luthier.dev/BaseModel\x12\x36\n\x05state\x18\x06 \x01(\x0e\x32!.luthier.dataset.v1.Dataset.StateB\x04\xe2\x41\x01\x03\x12\x39\n\x08progress\x18\x07 \x01(\x0b\x32!.luthier.dataset.v1.BuildProgressB\x04\xe2\x41\x01\x03\x12?\n\nstatistics\x18\x08 \x01(\x0b\x32%.luthier.dataset.v1.DatasetStatisticsB\x04\xe2\x41\x01\x03\x12\'\n\x04\x66ile\x18\t \x01(\tB\x19\xe2\x41\x01\x03\xfa\x41\x12\n\x10luthier.dev/File\x12\'\n\x05\x65rror\x18\n \x01(\x0b\x32\x12.google.rpc.StatusB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x12\n\x04\x65tag\x18\r \x01(\tB\x04\xe2\x41\x01\x03\x12\x38\n\x07sources\x18\x0e \x03(\x0b\x32!.luthier.dataset.v1.DatasetSourceB\x04\xe2\x41\x01\x03\x12\x1f\n\x11\x62\x61se_model_digest\x18\x0f \x01(\tB\x04\xe2\x41\x01\x03\x12 \n\x12row_details_sha256\x18\x10 \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\nrequest_id\x18\x11 \x01(\tB\x04\xe2\x41\x01\x03\"C\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x42UILDING\x10\x01\x12\t\n\x05READY\x10\x02\x12\n\n\x06\x46\x41ILED\x10\x03:R\xea\x41O\n\x13luthier.dev/Dataset\x12%projects/{project}/datasets/{dataset}*\x08\x64\x61tasets2\x07\x64\x61taset\"W\n\rDatasetSource\x12\x0c\n\x04\x66ile\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x0e\n\x06sha256\x18\x03 \x01(\t\x12\x12\n\nsize_bytes\x18\x04 \x01(\x03\"\x84\x01\n\x06Recipe\x12\x36\n\x08headings\x18\x01 \x01(\x0b\x32\".luthier.dataset.v1.HeadingsRecipeH\x00\x12\x38\n\tquestions\x18\x02 \x01(\x0b\x32#.luthier.dataset.v1.QuestionsRecipeH\x00\x42\x08\n\x06recipe\"2\n\x0eHeadingsRecipe\x12 \n\x12max_section_tokens\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\"8\n\x0fQuestionsRecipe\x12%\n\x17questions_per_statement\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\";\n\rBuildProgress\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x0c\n\x04\x64one\x18\x02 \x01(\x03\x12\r\n\x05total\x18\x03 \x01(\x03\"\xf1\x02\n\x11\x44\x61tasetStatistics\x12\x0c\n\x04rows\x18\x01 \x01(\x03\x12\x0e\n\x06tokens\x18\x02 \x01(\x03\x12\x16\n\x0emax_row_tokens\x18\x03 \x01(\x03\x12O\n\x0erows_by_recipe\x18\x04 \x03(\x0b\x32\x37.luthier.dataset.v1.DatasetStatistics.RowsByRecipeEntry\x12U\n\x11\x64ropped_by_reason\x18\x05 \x03(\x0b\x32:.luthier.dataset.v1.DatasetStatistics.DroppedByReasonEntry\x12\x11\n\tdocuments\x18\x06 \x01(\x03\x1a\x33\n\x11RowsByRecipeEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a\x36\n\x14\x44roppedByReasonEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\x8e\x01\n\nDatasetRow\x12\x30\n\x08messages\x18\x01 \x03(\x0b\x32\x1e.luthier.dataset.v1.RowMessage\x12\x0e\n\x06recipe\x18\x02 \x01(\t\x12\x13\n\x0bsource_file\x18\x03 \x01(\t\x12\x14\n\x0cheading_path\x18\x04 \x03(\t\x12\x13\n\x0btoken_count\x18\x05 \x01(\x05\"+\n\nRowMessage\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n luthier/dataset/v1/dataset.proto\x12\x12luthier.dataset.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a luthier/dataset/v1/quality.proto\x1a\x1fluthier/dataset/v1/recipe.proto\"\xca\x0b\n\x07\x44\x61taset\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x1a\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12/\n\x0csource_files\x18\x03 \x03(\tB\x19\xe2\x41\x01\x02\xfa\x41\x12\n\x10luthier.dev/File\x12\x31\n\x07recipes\x18\x04 \x03(\x0b\x32\x1a.luthier.dataset.v1.RecipeB\x04\xe2\x41\x01\x02\x12\x32\n\nbase_model\x18\x05 \x01(\tB\x1e\xe2\x41\x01\x02\xfa\x41\x17\n\x15luthier.dev/BaseModel\x12\x36\n\x05state\x18\x06 \x01(\x0e\x32!.luthier.dataset.v1.Dataset.StateB\x04\xe2\x41\x01\x03\x12\x39\n\x08progress\x18\x07 \x01(\x0b\x32!.luthier.dataset.v1.BuildProgressB\x04\xe2\x41\x01\x03\x12?\n\nstatistics\x18\x08 \x01(\x0b\x32%.luthier.dataset.v1.DatasetStatisticsB\x04\xe2\x41\x01\x03\x12\'\n\x04\x66ile\x18\t \x01(\tB\x19\xe2\x41\x01\x03\xfa\x41\x12\n\x10luthier.dev/File\x12\'\n\x05\x65rror\x18\n \x01(\x0b\x32\x12.google.rpc.StatusB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x12\n\x04\x65tag\x18\r \x01(\tB\x04\xe2\x41\x01\x03\x12\x38\n\x07sources\x18\x0e \x03(\x0b\x32!.luthier.dataset.v1.DatasetSourceB\x04\xe2\x41\x01\x03\x12\x1f\n\x11\x62\x61se_model_digest\x18\x0f \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\nrequest_id\x18\x11 \x01(\tB\x04\xe2\x41\x01\x03\x12.\n\x05split\x18\x12 \x01(\x0b\x32\x19.luthier.dataset.v1.SplitB\x04\xe2\x41\x01\x01\x12<\n\rquality_rules\x18\x13 \x03(\x0b\x32\x1f.luthier.dataset.v1.QualityRuleB\x04\xe2\x41\x01\x01\x12\x1d\n\x0fskip_unreadable\x18\x14 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x34\n\x0egenerations_of\x18\x15 \x01(\tB\x1c\xe2\x41\x01\x01\xfa\x41\x15\n\x13luthier.dev/Dataset\x12\x32\n\x0fvalidation_file\x18\x16 \x01(\tB\x19\xe2\x41\x01\x03\xfa\x41\x12\n\x10luthier.dev/File\x12\x14\n\x06\x64igest\x18\x17 \x01(\tB\x04\xe2\x41\x01\x03\x12=\n\tartifacts\x18\x18 \x01(\x0b\x32$.luthier.dataset.v1.DatasetArtifactsB\x04\xe2\x41\x01\x03\x12J\n\rmodel_digests\x18\x19 \x03(\x0b\x32-.luthier.dataset.v1.Dataset.ModelDigestsEntryB\x04\xe2\x41\x01\x03\x12)\n\x1breplayed_generations_sha256\x18\x1c \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x64\x65lete_time\x18\x1a \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x18\n\ndependents\x18\x1b \x03(\tB\x04\xe2\x41\x01\x03\x1a\x33\n\x11ModelDigestsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"C\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x42UILDING\x10\x01\x12\t\n\x05READY\x10\x02\x12\n\n\x06\x46\x41ILED\x10\x03:R\xea\x41O\n\x13luthier.dev/Dataset\x12%projects/{project}/datasets/{dataset}*\x08\x64\x61tasets2\x07\x64\x61tasetJ\x04\x08\x10\x10\x11R\x12row_details_sha256\"n\n\rDatasetSource\x12\x0c\n\x04\x66ile\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x0e\n\x06sha256\x18\x03 \x01(\t\x12\x12\n\nsize_bytes\x18\x04 \x01(\x03\x12\x15\n\rtraining_rows\x18\x05 \x01(\x08\";\n\rBuildProgress\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x0c\n\x04\x64one\x18\x02 \x01(\x03\x12\r\n\x05total\x18\x03 \x01(\x03\";\n\x05Split\x12\x1e\n\x10validation_share\x18\x01 \x01(\x01\x42\x04\xe2\x41\x01\x01\x12\x12\n\x04seed\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x01\"s\n\x10\x44\x61tasetArtifacts\x12\x17\n\x0fmanifest_sha256\x18\x01 \x01(\t\x12\x13\n\x0brows_sha256\x18\x02 \x01(\t\x12\x15\n\rreport_sha256\x18\x03 \x01(\t\x12\x1a\n\x12generations_sha256\x18\x04 \x01(\t\"\xf1\x04\n\x11\x44\x61tasetStatistics\x12\x0c\n\x04rows\x18\x01 \x01(\x03\x12\x0e\n\x06tokens\x18\x02 \x01(\x03\x12\x16\n\x0emax_row_tokens\x18\x03 \x01(\x03\x12O\n\x0erows_by_recipe\x18\x04 \x03(\x0b\x32\x37.luthier.dataset.v1.DatasetStatistics.RowsByRecipeEntry\x12U\n\x11\x64ropped_by_reason\x18\x05 \x03(\x0b\x32:.luthier.dataset.v1.DatasetStatistics.DroppedByReasonEntry\x12\x11\n\tdocuments\x18\x06 \x01(\x03\x12\x17\n\x0fvalidation_rows\x18\x07 \x01(\x03\x12\x35\n\x0ftoken_histogram\x18\x08 \x03(\x0b\x32\x1c.luthier.dataset.v1.TokenBin\x12\x13\n\x0bmodel_calls\x18\t \x01(\x03\x12M\n\rrows_by_shape\x18\n \x03(\x0b\x32\x36.luthier.dataset.v1.DatasetStatistics.RowsByShapeEntry\x12\x16\n\x0elearned_tokens\x18\x0b \x01(\x03\x1a\x33\n\x11RowsByRecipeEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a\x36\n\x14\x44roppedByReasonEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a\x32\n\x10RowsByShapeEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"(\n\x08TokenBin\x12\x0e\n\x06tokens\x18\x01 \x01(\x05\x12\x0c\n\x04rows\x18\x02 \x01(\x03\"\xd0\x02\n\nDatasetRow\x12\x30\n\x08messages\x18\x01 \x03(\x0b\x32\x1e.luthier.dataset.v1.RowMessage\x12\x0e\n\x06recipe\x18\x02 \x01(\t\x12\x13\n\x0bsource_file\x18\x03 \x01(\t\x12\x14\n\x0cheading_path\x18\x04 \x03(\t\x12\x13\n\x0btoken_count\x18\x05 \x01(\x05\x12\x0c\n\x04line\x18\x06 \x01(\t\x12+\n\x05place\x18\x07 \x01(\x0b\x32\x1c.luthier.dataset.v1.RowPlace\x12\x33\n\x0cmore_origins\x18\x08 \x03(\x0b\x32\x1d.luthier.dataset.v1.RowOrigin\x12\x12\n\nvalidation\x18\t \x01(\x08\x12\x10\n\x08\x66indings\x18\n \x03(\t\x12*\n\x05spans\x18\x0b \x03(\x0b\x32\x1b.luthier.dataset.v1.RowSpan\"\x82\x01\n\x08RowPlace\x12\x0e\n\x06member\x18\x01 \x01(\t\x12\x0c\n\x04page\x18\x02 \x01(\x05\x12\x11\n\tlast_page\x18\x03 \x01(\x05\x12\x0c\n\x04line\x18\x04 \x01(\x03\x12\x11\n\tlast_line\x18\x05 \x01(\x03\x12\x12\n\nstart_byte\x18\x06 \x01(\x03\x12\x10\n\x08\x65nd_byte\x18\x07 \x01(\x03\"c\n\tRowOrigin\x12\x13\n\x0bsource_file\x18\x01 \x01(\t\x12\x14\n\x0cheading_path\x18\x02 \x03(\t\x12+\n\x05place\x18\x03 \x01(\x0b\x32\x1c.luthier.dataset.v1.RowPlace\"(\n\x07RowSpan\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0f\n\x07learned\x18\x02 \x01(\x08\"+\n\nRowMessage\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'luthier.dataset.v1.dataset_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_DATASET_MODELDIGESTSENTRY']._loaded_options = None
+  _globals['_DATASET_MODELDIGESTSENTRY']._serialized_options = b'8\001'
   _globals['_DATASET'].fields_by_name['name']._loaded_options = None
   _globals['_DATASET'].fields_by_name['name']._serialized_options = b'\342A\001\010'
   _globals['_DATASET'].fields_by_name['display_name']._loaded_options = None
@@ -65,42 +69,74 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DATASET'].fields_by_name['sources']._serialized_options = b'\342A\001\003'
   _globals['_DATASET'].fields_by_name['base_model_digest']._loaded_options = None
   _globals['_DATASET'].fields_by_name['base_model_digest']._serialized_options = b'\342A\001\003'
-  _globals['_DATASET'].fields_by_name['row_details_sha256']._loaded_options = None
-  _globals['_DATASET'].fields_by_name['row_details_sha256']._serialized_options = b'\342A\001\003'
   _globals['_DATASET'].fields_by_name['request_id']._loaded_options = None
   _globals['_DATASET'].fields_by_name['request_id']._serialized_options = b'\342A\001\003'
+  _globals['_DATASET'].fields_by_name['split']._loaded_options = None
+  _globals['_DATASET'].fields_by_name['split']._serialized_options = b'\342A\001\001'
+  _globals['_DATASET'].fields_by_name['quality_rules']._loaded_options = None
+  _globals['_DATASET'].fields_by_name['quality_rules']._serialized_options = b'\342A\001\001'
+  _globals['_DATASET'].fields_by_name['skip_unreadable']._loaded_options = None
+  _globals['_DATASET'].fields_by_name['skip_unreadable']._serialized_options = b'\342A\001\001'
+  _globals['_DATASET'].fields_by_name['generations_of']._loaded_options = None
+  _globals['_DATASET'].fields_by_name['generations_of']._serialized_options = b'\342A\001\001\372A\025\n\023luthier.dev/Dataset'
+  _globals['_DATASET'].fields_by_name['validation_file']._loaded_options = None
+  _globals['_DATASET'].fields_by_name['validation_file']._serialized_options = b'\342A\001\003\372A\022\n\020luthier.dev/File'
+  _globals['_DATASET'].fields_by_name['digest']._loaded_options = None
+  _globals['_DATASET'].fields_by_name['digest']._serialized_options = b'\342A\001\003'
+  _globals['_DATASET'].fields_by_name['artifacts']._loaded_options = None
+  _globals['_DATASET'].fields_by_name['artifacts']._serialized_options = b'\342A\001\003'
+  _globals['_DATASET'].fields_by_name['model_digests']._loaded_options = None
+  _globals['_DATASET'].fields_by_name['model_digests']._serialized_options = b'\342A\001\003'
+  _globals['_DATASET'].fields_by_name['replayed_generations_sha256']._loaded_options = None
+  _globals['_DATASET'].fields_by_name['replayed_generations_sha256']._serialized_options = b'\342A\001\003'
+  _globals['_DATASET'].fields_by_name['delete_time']._loaded_options = None
+  _globals['_DATASET'].fields_by_name['delete_time']._serialized_options = b'\342A\001\003'
+  _globals['_DATASET'].fields_by_name['dependents']._loaded_options = None
+  _globals['_DATASET'].fields_by_name['dependents']._serialized_options = b'\342A\001\003'
   _globals['_DATASET']._loaded_options = None
   _globals['_DATASET']._serialized_options = b'\352AO\n\023luthier.dev/Dataset\022%projects/{project}/datasets/{dataset}*\010datasets2\007dataset'
-  _globals['_HEADINGSRECIPE'].fields_by_name['max_section_tokens']._loaded_options = None
-  _globals['_HEADINGSRECIPE'].fields_by_name['max_section_tokens']._serialized_options = b'\342A\001\001'
-  _globals['_QUESTIONSRECIPE'].fields_by_name['questions_per_statement']._loaded_options = None
-  _globals['_QUESTIONSRECIPE'].fields_by_name['questions_per_statement']._serialized_options = b'\342A\001\001'
+  _globals['_SPLIT'].fields_by_name['validation_share']._loaded_options = None
+  _globals['_SPLIT'].fields_by_name['validation_share']._serialized_options = b'\342A\001\001'
+  _globals['_SPLIT'].fields_by_name['seed']._loaded_options = None
+  _globals['_SPLIT'].fields_by_name['seed']._serialized_options = b'\342A\001\001'
   _globals['_DATASETSTATISTICS_ROWSBYRECIPEENTRY']._loaded_options = None
   _globals['_DATASETSTATISTICS_ROWSBYRECIPEENTRY']._serialized_options = b'8\001'
   _globals['_DATASETSTATISTICS_DROPPEDBYREASONENTRY']._loaded_options = None
   _globals['_DATASETSTATISTICS_DROPPEDBYREASONENTRY']._serialized_options = b'8\001'
-  _globals['_DATASET']._serialized_start=175
-  _globals['_DATASET']._serialized_end=1080
-  _globals['_DATASET_STATE']._serialized_start=929
-  _globals['_DATASET_STATE']._serialized_end=996
-  _globals['_DATASETSOURCE']._serialized_start=1082
-  _globals['_DATASETSOURCE']._serialized_end=1169
-  _globals['_RECIPE']._serialized_start=1172
-  _globals['_RECIPE']._serialized_end=1304
-  _globals['_HEADINGSRECIPE']._serialized_start=1306
-  _globals['_HEADINGSRECIPE']._serialized_end=1356
-  _globals['_QUESTIONSRECIPE']._serialized_start=1358
-  _globals['_QUESTIONSRECIPE']._serialized_end=1414
-  _globals['_BUILDPROGRESS']._serialized_start=1416
-  _globals['_BUILDPROGRESS']._serialized_end=1475
-  _globals['_DATASETSTATISTICS']._serialized_start=1478
-  _globals['_DATASETSTATISTICS']._serialized_end=1847
-  _globals['_DATASETSTATISTICS_ROWSBYRECIPEENTRY']._serialized_start=1740
-  _globals['_DATASETSTATISTICS_ROWSBYRECIPEENTRY']._serialized_end=1791
-  _globals['_DATASETSTATISTICS_DROPPEDBYREASONENTRY']._serialized_start=1793
-  _globals['_DATASETSTATISTICS_DROPPEDBYREASONENTRY']._serialized_end=1847
-  _globals['_DATASETROW']._serialized_start=1850
-  _globals['_DATASETROW']._serialized_end=1992
-  _globals['_ROWMESSAGE']._serialized_start=1994
-  _globals['_ROWMESSAGE']._serialized_end=2037
+  _globals['_DATASETSTATISTICS_ROWSBYSHAPEENTRY']._loaded_options = None
+  _globals['_DATASETSTATISTICS_ROWSBYSHAPEENTRY']._serialized_options = b'8\001'
+  _globals['_DATASET']._serialized_start=242
+  _globals['_DATASET']._serialized_end=1724
+  _globals['_DATASET_MODELDIGESTSENTRY']._serialized_start=1494
+  _globals['_DATASET_MODELDIGESTSENTRY']._serialized_end=1545
+  _globals['_DATASET_STATE']._serialized_start=1547
+  _globals['_DATASET_STATE']._serialized_end=1614
+  _globals['_DATASETSOURCE']._serialized_start=1726
+  _globals['_DATASETSOURCE']._serialized_end=1836
+  _globals['_BUILDPROGRESS']._serialized_start=1838
+  _globals['_BUILDPROGRESS']._serialized_end=1897
+  _globals['_SPLIT']._serialized_start=1899
+  _globals['_SPLIT']._serialized_end=1958
+  _globals['_DATASETARTIFACTS']._serialized_start=1960
+  _globals['_DATASETARTIFACTS']._serialized_end=2075
+  _globals['_DATASETSTATISTICS']._serialized_start=2078
+  _globals['_DATASETSTATISTICS']._serialized_end=2703
+  _globals['_DATASETSTATISTICS_ROWSBYRECIPEENTRY']._serialized_start=2544
+  _globals['_DATASETSTATISTICS_ROWSBYRECIPEENTRY']._serialized_end=2595
+  _globals['_DATASETSTATISTICS_DROPPEDBYREASONENTRY']._serialized_start=2597
+  _globals['_DATASETSTATISTICS_DROPPEDBYREASONENTRY']._serialized_end=2651
+  _globals['_DATASETSTATISTICS_ROWSBYSHAPEENTRY']._serialized_start=2653
+  _globals['_DATASETSTATISTICS_ROWSBYSHAPEENTRY']._serialized_end=2703
+  _globals['_TOKENBIN']._serialized_start=2705
+  _globals['_TOKENBIN']._serialized_end=2745
+  _globals['_DATASETROW']._serialized_start=2748
+  _globals['_DATASETROW']._serialized_end=3084
+  _globals['_ROWPLACE']._serialized_start=3087
+  _globals['_ROWPLACE']._serialized_end=3217
+  _globals['_ROWORIGIN']._serialized_start=3219
+  _globals['_ROWORIGIN']._serialized_end=3318
+  _globals['_ROWSPAN']._serialized_start=3320
+  _globals['_ROWSPAN']._serialized_end=3360
+  _globals['_ROWMESSAGE']._serialized_start=3362
+  _globals['_ROWMESSAGE']._serialized_end=3405
 # @@protoc_insertion_point(module_scope)

@@ -4,6 +4,8 @@ from google.api import field_behavior_pb2 as _field_behavior_pb2
 from google.api import resource_pb2 as _resource_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.rpc import status_pb2 as _status_pb2
+from luthier.dataset.v1 import quality_pb2 as _quality_pb2
+from luthier.dataset.v1 import recipe_pb2 as _recipe_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -14,7 +16,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Dataset(_message.Message):
-    __slots__ = ("name", "display_name", "source_files", "recipes", "base_model", "state", "progress", "statistics", "file", "error", "create_time", "update_time", "etag", "sources", "base_model_digest", "row_details_sha256", "request_id")
+    __slots__ = ("name", "display_name", "source_files", "recipes", "base_model", "state", "progress", "statistics", "file", "error", "create_time", "update_time", "etag", "sources", "base_model_digest", "request_id", "split", "quality_rules", "skip_unreadable", "generations_of", "validation_file", "digest", "artifacts", "model_digests", "replayed_generations_sha256", "delete_time", "dependents")
     class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATE_UNSPECIFIED: _ClassVar[Dataset.State]
@@ -25,6 +27,13 @@ class Dataset(_message.Message):
     BUILDING: Dataset.State
     READY: Dataset.State
     FAILED: Dataset.State
+    class ModelDigestsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     NAME_FIELD_NUMBER: _ClassVar[int]
     DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FILES_FIELD_NUMBER: _ClassVar[int]
@@ -40,12 +49,22 @@ class Dataset(_message.Message):
     ETAG_FIELD_NUMBER: _ClassVar[int]
     SOURCES_FIELD_NUMBER: _ClassVar[int]
     BASE_MODEL_DIGEST_FIELD_NUMBER: _ClassVar[int]
-    ROW_DETAILS_SHA256_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    SPLIT_FIELD_NUMBER: _ClassVar[int]
+    QUALITY_RULES_FIELD_NUMBER: _ClassVar[int]
+    SKIP_UNREADABLE_FIELD_NUMBER: _ClassVar[int]
+    GENERATIONS_OF_FIELD_NUMBER: _ClassVar[int]
+    VALIDATION_FILE_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    ARTIFACTS_FIELD_NUMBER: _ClassVar[int]
+    MODEL_DIGESTS_FIELD_NUMBER: _ClassVar[int]
+    REPLAYED_GENERATIONS_SHA256_FIELD_NUMBER: _ClassVar[int]
+    DELETE_TIME_FIELD_NUMBER: _ClassVar[int]
+    DEPENDENTS_FIELD_NUMBER: _ClassVar[int]
     name: str
     display_name: str
     source_files: _containers.RepeatedScalarFieldContainer[str]
-    recipes: _containers.RepeatedCompositeFieldContainer[Recipe]
+    recipes: _containers.RepeatedCompositeFieldContainer[_recipe_pb2.Recipe]
     base_model: str
     state: Dataset.State
     progress: BuildProgress
@@ -57,41 +76,33 @@ class Dataset(_message.Message):
     etag: str
     sources: _containers.RepeatedCompositeFieldContainer[DatasetSource]
     base_model_digest: str
-    row_details_sha256: str
     request_id: str
-    def __init__(self, name: _Optional[str] = ..., display_name: _Optional[str] = ..., source_files: _Optional[_Iterable[str]] = ..., recipes: _Optional[_Iterable[_Union[Recipe, _Mapping]]] = ..., base_model: _Optional[str] = ..., state: _Optional[_Union[Dataset.State, str]] = ..., progress: _Optional[_Union[BuildProgress, _Mapping]] = ..., statistics: _Optional[_Union[DatasetStatistics, _Mapping]] = ..., file: _Optional[str] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., etag: _Optional[str] = ..., sources: _Optional[_Iterable[_Union[DatasetSource, _Mapping]]] = ..., base_model_digest: _Optional[str] = ..., row_details_sha256: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
+    split: Split
+    quality_rules: _containers.RepeatedCompositeFieldContainer[_quality_pb2.QualityRule]
+    skip_unreadable: bool
+    generations_of: str
+    validation_file: str
+    digest: str
+    artifacts: DatasetArtifacts
+    model_digests: _containers.ScalarMap[str, str]
+    replayed_generations_sha256: str
+    delete_time: _timestamp_pb2.Timestamp
+    dependents: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., display_name: _Optional[str] = ..., source_files: _Optional[_Iterable[str]] = ..., recipes: _Optional[_Iterable[_Union[_recipe_pb2.Recipe, _Mapping]]] = ..., base_model: _Optional[str] = ..., state: _Optional[_Union[Dataset.State, str]] = ..., progress: _Optional[_Union[BuildProgress, _Mapping]] = ..., statistics: _Optional[_Union[DatasetStatistics, _Mapping]] = ..., file: _Optional[str] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., etag: _Optional[str] = ..., sources: _Optional[_Iterable[_Union[DatasetSource, _Mapping]]] = ..., base_model_digest: _Optional[str] = ..., request_id: _Optional[str] = ..., split: _Optional[_Union[Split, _Mapping]] = ..., quality_rules: _Optional[_Iterable[_Union[_quality_pb2.QualityRule, _Mapping]]] = ..., skip_unreadable: _Optional[bool] = ..., generations_of: _Optional[str] = ..., validation_file: _Optional[str] = ..., digest: _Optional[str] = ..., artifacts: _Optional[_Union[DatasetArtifacts, _Mapping]] = ..., model_digests: _Optional[_Mapping[str, str]] = ..., replayed_generations_sha256: _Optional[str] = ..., delete_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., dependents: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class DatasetSource(_message.Message):
-    __slots__ = ("file", "display_name", "sha256", "size_bytes")
+    __slots__ = ("file", "display_name", "sha256", "size_bytes", "training_rows")
     FILE_FIELD_NUMBER: _ClassVar[int]
     DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
     SHA256_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    TRAINING_ROWS_FIELD_NUMBER: _ClassVar[int]
     file: str
     display_name: str
     sha256: str
     size_bytes: int
-    def __init__(self, file: _Optional[str] = ..., display_name: _Optional[str] = ..., sha256: _Optional[str] = ..., size_bytes: _Optional[int] = ...) -> None: ...
-
-class Recipe(_message.Message):
-    __slots__ = ("headings", "questions")
-    HEADINGS_FIELD_NUMBER: _ClassVar[int]
-    QUESTIONS_FIELD_NUMBER: _ClassVar[int]
-    headings: HeadingsRecipe
-    questions: QuestionsRecipe
-    def __init__(self, headings: _Optional[_Union[HeadingsRecipe, _Mapping]] = ..., questions: _Optional[_Union[QuestionsRecipe, _Mapping]] = ...) -> None: ...
-
-class HeadingsRecipe(_message.Message):
-    __slots__ = ("max_section_tokens",)
-    MAX_SECTION_TOKENS_FIELD_NUMBER: _ClassVar[int]
-    max_section_tokens: int
-    def __init__(self, max_section_tokens: _Optional[int] = ...) -> None: ...
-
-class QuestionsRecipe(_message.Message):
-    __slots__ = ("questions_per_statement",)
-    QUESTIONS_PER_STATEMENT_FIELD_NUMBER: _ClassVar[int]
-    questions_per_statement: int
-    def __init__(self, questions_per_statement: _Optional[int] = ...) -> None: ...
+    training_rows: bool
+    def __init__(self, file: _Optional[str] = ..., display_name: _Optional[str] = ..., sha256: _Optional[str] = ..., size_bytes: _Optional[int] = ..., training_rows: _Optional[bool] = ...) -> None: ...
 
 class BuildProgress(_message.Message):
     __slots__ = ("stage", "done", "total")
@@ -103,8 +114,28 @@ class BuildProgress(_message.Message):
     total: int
     def __init__(self, stage: _Optional[str] = ..., done: _Optional[int] = ..., total: _Optional[int] = ...) -> None: ...
 
+class Split(_message.Message):
+    __slots__ = ("validation_share", "seed")
+    VALIDATION_SHARE_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    validation_share: float
+    seed: int
+    def __init__(self, validation_share: _Optional[float] = ..., seed: _Optional[int] = ...) -> None: ...
+
+class DatasetArtifacts(_message.Message):
+    __slots__ = ("manifest_sha256", "rows_sha256", "report_sha256", "generations_sha256")
+    MANIFEST_SHA256_FIELD_NUMBER: _ClassVar[int]
+    ROWS_SHA256_FIELD_NUMBER: _ClassVar[int]
+    REPORT_SHA256_FIELD_NUMBER: _ClassVar[int]
+    GENERATIONS_SHA256_FIELD_NUMBER: _ClassVar[int]
+    manifest_sha256: str
+    rows_sha256: str
+    report_sha256: str
+    generations_sha256: str
+    def __init__(self, manifest_sha256: _Optional[str] = ..., rows_sha256: _Optional[str] = ..., report_sha256: _Optional[str] = ..., generations_sha256: _Optional[str] = ...) -> None: ...
+
 class DatasetStatistics(_message.Message):
-    __slots__ = ("rows", "tokens", "max_row_tokens", "rows_by_recipe", "dropped_by_reason", "documents")
+    __slots__ = ("rows", "tokens", "max_row_tokens", "rows_by_recipe", "dropped_by_reason", "documents", "validation_rows", "token_histogram", "model_calls", "rows_by_shape", "learned_tokens")
     class RowsByRecipeEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -119,33 +150,106 @@ class DatasetStatistics(_message.Message):
         key: str
         value: int
         def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    class RowsByShapeEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     ROWS_FIELD_NUMBER: _ClassVar[int]
     TOKENS_FIELD_NUMBER: _ClassVar[int]
     MAX_ROW_TOKENS_FIELD_NUMBER: _ClassVar[int]
     ROWS_BY_RECIPE_FIELD_NUMBER: _ClassVar[int]
     DROPPED_BY_REASON_FIELD_NUMBER: _ClassVar[int]
     DOCUMENTS_FIELD_NUMBER: _ClassVar[int]
+    VALIDATION_ROWS_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_HISTOGRAM_FIELD_NUMBER: _ClassVar[int]
+    MODEL_CALLS_FIELD_NUMBER: _ClassVar[int]
+    ROWS_BY_SHAPE_FIELD_NUMBER: _ClassVar[int]
+    LEARNED_TOKENS_FIELD_NUMBER: _ClassVar[int]
     rows: int
     tokens: int
     max_row_tokens: int
     rows_by_recipe: _containers.ScalarMap[str, int]
     dropped_by_reason: _containers.ScalarMap[str, int]
     documents: int
-    def __init__(self, rows: _Optional[int] = ..., tokens: _Optional[int] = ..., max_row_tokens: _Optional[int] = ..., rows_by_recipe: _Optional[_Mapping[str, int]] = ..., dropped_by_reason: _Optional[_Mapping[str, int]] = ..., documents: _Optional[int] = ...) -> None: ...
+    validation_rows: int
+    token_histogram: _containers.RepeatedCompositeFieldContainer[TokenBin]
+    model_calls: int
+    rows_by_shape: _containers.ScalarMap[str, int]
+    learned_tokens: int
+    def __init__(self, rows: _Optional[int] = ..., tokens: _Optional[int] = ..., max_row_tokens: _Optional[int] = ..., rows_by_recipe: _Optional[_Mapping[str, int]] = ..., dropped_by_reason: _Optional[_Mapping[str, int]] = ..., documents: _Optional[int] = ..., validation_rows: _Optional[int] = ..., token_histogram: _Optional[_Iterable[_Union[TokenBin, _Mapping]]] = ..., model_calls: _Optional[int] = ..., rows_by_shape: _Optional[_Mapping[str, int]] = ..., learned_tokens: _Optional[int] = ...) -> None: ...
+
+class TokenBin(_message.Message):
+    __slots__ = ("tokens", "rows")
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    tokens: int
+    rows: int
+    def __init__(self, tokens: _Optional[int] = ..., rows: _Optional[int] = ...) -> None: ...
 
 class DatasetRow(_message.Message):
-    __slots__ = ("messages", "recipe", "source_file", "heading_path", "token_count")
+    __slots__ = ("messages", "recipe", "source_file", "heading_path", "token_count", "line", "place", "more_origins", "validation", "findings", "spans")
     MESSAGES_FIELD_NUMBER: _ClassVar[int]
     RECIPE_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FILE_FIELD_NUMBER: _ClassVar[int]
     HEADING_PATH_FIELD_NUMBER: _ClassVar[int]
     TOKEN_COUNT_FIELD_NUMBER: _ClassVar[int]
+    LINE_FIELD_NUMBER: _ClassVar[int]
+    PLACE_FIELD_NUMBER: _ClassVar[int]
+    MORE_ORIGINS_FIELD_NUMBER: _ClassVar[int]
+    VALIDATION_FIELD_NUMBER: _ClassVar[int]
+    FINDINGS_FIELD_NUMBER: _ClassVar[int]
+    SPANS_FIELD_NUMBER: _ClassVar[int]
     messages: _containers.RepeatedCompositeFieldContainer[RowMessage]
     recipe: str
     source_file: str
     heading_path: _containers.RepeatedScalarFieldContainer[str]
     token_count: int
-    def __init__(self, messages: _Optional[_Iterable[_Union[RowMessage, _Mapping]]] = ..., recipe: _Optional[str] = ..., source_file: _Optional[str] = ..., heading_path: _Optional[_Iterable[str]] = ..., token_count: _Optional[int] = ...) -> None: ...
+    line: str
+    place: RowPlace
+    more_origins: _containers.RepeatedCompositeFieldContainer[RowOrigin]
+    validation: bool
+    findings: _containers.RepeatedScalarFieldContainer[str]
+    spans: _containers.RepeatedCompositeFieldContainer[RowSpan]
+    def __init__(self, messages: _Optional[_Iterable[_Union[RowMessage, _Mapping]]] = ..., recipe: _Optional[str] = ..., source_file: _Optional[str] = ..., heading_path: _Optional[_Iterable[str]] = ..., token_count: _Optional[int] = ..., line: _Optional[str] = ..., place: _Optional[_Union[RowPlace, _Mapping]] = ..., more_origins: _Optional[_Iterable[_Union[RowOrigin, _Mapping]]] = ..., validation: _Optional[bool] = ..., findings: _Optional[_Iterable[str]] = ..., spans: _Optional[_Iterable[_Union[RowSpan, _Mapping]]] = ...) -> None: ...
+
+class RowPlace(_message.Message):
+    __slots__ = ("member", "page", "last_page", "line", "last_line", "start_byte", "end_byte")
+    MEMBER_FIELD_NUMBER: _ClassVar[int]
+    PAGE_FIELD_NUMBER: _ClassVar[int]
+    LAST_PAGE_FIELD_NUMBER: _ClassVar[int]
+    LINE_FIELD_NUMBER: _ClassVar[int]
+    LAST_LINE_FIELD_NUMBER: _ClassVar[int]
+    START_BYTE_FIELD_NUMBER: _ClassVar[int]
+    END_BYTE_FIELD_NUMBER: _ClassVar[int]
+    member: str
+    page: int
+    last_page: int
+    line: int
+    last_line: int
+    start_byte: int
+    end_byte: int
+    def __init__(self, member: _Optional[str] = ..., page: _Optional[int] = ..., last_page: _Optional[int] = ..., line: _Optional[int] = ..., last_line: _Optional[int] = ..., start_byte: _Optional[int] = ..., end_byte: _Optional[int] = ...) -> None: ...
+
+class RowOrigin(_message.Message):
+    __slots__ = ("source_file", "heading_path", "place")
+    SOURCE_FILE_FIELD_NUMBER: _ClassVar[int]
+    HEADING_PATH_FIELD_NUMBER: _ClassVar[int]
+    PLACE_FIELD_NUMBER: _ClassVar[int]
+    source_file: str
+    heading_path: _containers.RepeatedScalarFieldContainer[str]
+    place: RowPlace
+    def __init__(self, source_file: _Optional[str] = ..., heading_path: _Optional[_Iterable[str]] = ..., place: _Optional[_Union[RowPlace, _Mapping]] = ...) -> None: ...
+
+class RowSpan(_message.Message):
+    __slots__ = ("text", "learned")
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    LEARNED_FIELD_NUMBER: _ClassVar[int]
+    text: str
+    learned: bool
+    def __init__(self, text: _Optional[str] = ..., learned: _Optional[bool] = ...) -> None: ...
 
 class RowMessage(_message.Message):
     __slots__ = ("role", "content")

@@ -25,12 +25,12 @@ _sym_db = _symbol_database.Default()
 from google.api import client_pb2 as google_dot_api_dot_client__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.api import resource_pb2 as google_dot_api_dot_resource__pb2
-from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from luthier.dataset.v1 import dataset_pb2 as luthier_dot_dataset_dot_v1_dot_dataset__pb2
+from luthier.dataset.v1 import quality_pb2 as luthier_dot_dataset_dot_v1_dot_quality__pb2
 from luthier.policy.v1 import policy_pb2 as luthier_dot_policy_dot_v1_dot_policy__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(luthier/dataset/v1/dataset_service.proto\x12\x12luthier.dataset.v1\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a luthier/dataset/v1/dataset.proto\x1a\x1eluthier/policy/v1/policy.proto\"\xc9\x01\n\x14\x43reateDatasetRequest\x12,\n\x06parent\x18\x01 \x01(\tB\x1c\xe2\x41\x01\x02\xfa\x41\x15\x12\x13luthier.dev/Dataset\x12\x32\n\x07\x64\x61taset\x18\x02 \x01(\x0b\x32\x1b.luthier.dataset.v1.DatasetB\x04\xe2\x41\x01\x02\x12\x18\n\ndataset_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\"?\n\x11GetDatasetRequest\x12*\n\x04name\x18\x01 \x01(\tB\x1c\xe2\x41\x01\x02\xfa\x41\x15\n\x13luthier.dev/Dataset\"\xa3\x01\n\x13ListDatasetsRequest\x12,\n\x06parent\x18\x01 \x01(\tB\x1c\xe2\x41\x01\x02\xfa\x41\x15\x12\x13luthier.dev/Dataset\x12\x17\n\tpage_size\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05\x61\x66ter\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08order_by\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\"^\n\x14ListDatasetsResponse\x12-\n\x08\x64\x61tasets\x18\x01 \x03(\x0b\x32\x1b.luthier.dataset.v1.Dataset\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"B\n\x14\x44\x65leteDatasetRequest\x12*\n\x04name\x18\x01 \x01(\tB\x1c\xe2\x41\x01\x02\xfa\x41\x15\n\x13luthier.dev/Dataset\"y\n\x16ListDatasetRowsRequest\x12,\n\x06parent\x18\x01 \x01(\tB\x1c\xe2\x41\x01\x02\xfa\x41\x15\n\x13luthier.dev/Dataset\x12\x17\n\tpage_size\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"`\n\x17ListDatasetRowsResponse\x12,\n\x04rows\x18\x01 \x03(\x0b\x32\x1e.luthier.dataset.v1.DatasetRow\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xf2\x04\n\x0e\x44\x61tasetService\x12\x86\x01\n\rCreateDataset\x12(.luthier.dataset.v1.CreateDatasetRequest\x1a\x1b.luthier.dataset.v1.Dataset\".\xda\x41\x19parent,dataset,dataset_id\xca\xee\x18\x0e\x08\x03\x12\x06parent\x18\x01 \x01\x12g\n\nGetDataset\x12%.luthier.dataset.v1.GetDatasetRequest\x1a\x1b.luthier.dataset.v1.Dataset\"\x15\xda\x41\x04name\xca\xee\x18\n\x08\x01\x12\x04name\x18\x01\x12|\n\x0cListDatasets\x12\'.luthier.dataset.v1.ListDatasetsRequest\x1a(.luthier.dataset.v1.ListDatasetsResponse\"\x19\xda\x41\x06parent\xca\xee\x18\x0c\x08\x01\x12\x06parent\x18\x01\x12h\n\rDeleteDataset\x12(.luthier.dataset.v1.DeleteDatasetRequest\x1a\x16.google.protobuf.Empty\"\x15\xda\x41\x04name\xca\xee\x18\n\x08\x03\x12\x04name\x18\x01\x12\x85\x01\n\x0fListDatasetRows\x12*.luthier.dataset.v1.ListDatasetRowsRequest\x1a+.luthier.dataset.v1.ListDatasetRowsResponse\"\x19\xda\x41\x06parent\xca\xee\x18\x0c\x08\x01\x12\x06parent\x18\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(luthier/dataset/v1/dataset_service.proto\x12\x12luthier.dataset.v1\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a luthier/dataset/v1/dataset.proto\x1a luthier/dataset/v1/quality.proto\x1a\x1eluthier/policy/v1/policy.proto\"\xc9\x01\n\x14\x43reateDatasetRequest\x12,\n\x06parent\x18\x01 \x01(\tB\x1c\xe2\x41\x01\x02\xfa\x41\x15\x12\x13luthier.dev/Dataset\x12\x32\n\x07\x64\x61taset\x18\x02 \x01(\x0b\x32\x1b.luthier.dataset.v1.DatasetB\x04\xe2\x41\x01\x02\x12\x18\n\ndataset_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\"[\n\x11GetDatasetRequest\x12*\n\x04name\x18\x01 \x01(\tB\x1c\xe2\x41\x01\x02\xfa\x41\x15\n\x13luthier.dev/Dataset\x12\x1a\n\x0cshow_deleted\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\xda\x01\n\x13ListDatasetsRequest\x12,\n\x06parent\x18\x01 \x01(\tB\x1c\xe2\x41\x01\x02\xfa\x41\x15\x12\x13luthier.dev/Dataset\x12\x17\n\tpage_size\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05\x61\x66ter\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08order_by\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x19\n\x0bsource_file\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1a\n\x0cshow_deleted\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01\"^\n\x14ListDatasetsResponse\x12-\n\x08\x64\x61tasets\x18\x01 \x03(\x0b\x32\x1b.luthier.dataset.v1.Dataset\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"B\n\x14\x44\x65leteDatasetRequest\x12*\n\x04name\x18\x01 \x01(\tB\x1c\xe2\x41\x01\x02\xfa\x41\x15\n\x13luthier.dev/Dataset\"\x92\x01\n\x15PreviewDatasetRequest\x12,\n\x06parent\x18\x01 \x01(\tB\x1c\xe2\x41\x01\x02\xfa\x41\x15\x12\x13luthier.dev/Dataset\x12\x32\n\x07\x64\x61taset\x18\x02 \x01(\x0b\x32\x1b.luthier.dataset.v1.DatasetB\x04\xe2\x41\x01\x02\x12\x17\n\tpage_size\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x01\"\x91\x02\n\x16PreviewDatasetResponse\x12,\n\x04rows\x18\x01 \x03(\x0b\x32\x1e.luthier.dataset.v1.DatasetRow\x12Z\n\x11\x64ropped_by_reason\x18\x02 \x03(\x0b\x32?.luthier.dataset.v1.PreviewDatasetResponse.DroppedByReasonEntry\x12\x35\n\x08\x65stimate\x18\x03 \x01(\x0b\x32#.luthier.dataset.v1.DatasetEstimate\x1a\x36\n\x14\x44roppedByReasonEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"n\n\x0f\x44\x61tasetEstimate\x12\x0c\n\x04rows\x18\x01 \x01(\x03\x12\x0e\n\x06tokens\x18\x02 \x01(\x03\x12\x13\n\x0bmodel_calls\x18\x03 \x01(\x03\x12\x14\n\x0cmodel_tokens\x18\x04 \x01(\x03\x12\x12\n\nread_share\x18\x05 \x01(\x01\"H\n\x17GetQualityReportRequest\x12-\n\x07\x64\x61taset\x18\x01 \x01(\tB\x1c\xe2\x41\x01\x02\xfa\x41\x15\n\x13luthier.dev/Dataset\"C\n\x12GetManifestRequest\x12-\n\x07\x64\x61taset\x18\x01 \x01(\tB\x1c\xe2\x41\x01\x02\xfa\x41\x15\n\x13luthier.dev/Dataset\"\x18\n\x08Manifest\x12\x0c\n\x04json\x18\x01 \x01(\t\"\x94\x01\n\x16ListDatasetRowsRequest\x12,\n\x06parent\x18\x01 \x01(\tB\x1c\xe2\x41\x01\x02\xfa\x41\x15\n\x13luthier.dev/Dataset\x12\x17\n\tpage_size\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x19\n\x0bsource_file\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\"`\n\x17ListDatasetRowsResponse\x12,\n\x04rows\x18\x01 \x03(\x0b\x32\x1e.luthier.dataset.v1.DatasetRow\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xf9\x07\n\x0e\x44\x61tasetService\x12\x86\x01\n\rCreateDataset\x12(.luthier.dataset.v1.CreateDatasetRequest\x1a\x1b.luthier.dataset.v1.Dataset\".\xda\x41\x19parent,dataset,dataset_id\xca\xee\x18\x0e\x08\x03\x12\x06parent\x18\x01 \x01\x12g\n\nGetDataset\x12%.luthier.dataset.v1.GetDatasetRequest\x1a\x1b.luthier.dataset.v1.Dataset\"\x15\xda\x41\x04name\xca\xee\x18\n\x08\x01\x12\x04name\x18\x01\x12|\n\x0cListDatasets\x12\'.luthier.dataset.v1.ListDatasetsRequest\x1a(.luthier.dataset.v1.ListDatasetsResponse\"\x19\xda\x41\x06parent\xca\xee\x18\x0c\x08\x01\x12\x06parent\x18\x01\x12m\n\rDeleteDataset\x12(.luthier.dataset.v1.DeleteDatasetRequest\x1a\x1b.luthier.dataset.v1.Dataset\"\x15\xda\x41\x04name\xca\xee\x18\n\x08\x03\x12\x04name\x18\x01\x12\x8c\x01\n\x0ePreviewDataset\x12).luthier.dataset.v1.PreviewDatasetRequest\x1a*.luthier.dataset.v1.PreviewDatasetResponse\"#\xda\x41\x0eparent,dataset\xca\xee\x18\x0e\x08\x03\x12\x06parent\x18\x01 \x01\x12\x7f\n\x10GetQualityReport\x12+.luthier.dataset.v1.GetQualityReportRequest\x1a!.luthier.dataset.v1.QualityReport\"\x1b\xda\x41\x07\x64\x61taset\xca\xee\x18\r\x08\x01\x12\x07\x64\x61taset\x18\x01\x12p\n\x0bGetManifest\x12&.luthier.dataset.v1.GetManifestRequest\x1a\x1c.luthier.dataset.v1.Manifest\"\x1b\xda\x41\x07\x64\x61taset\xca\xee\x18\r\x08\x01\x12\x07\x64\x61taset\x18\x01\x12\x85\x01\n\x0fListDatasetRows\x12*.luthier.dataset.v1.ListDatasetRowsRequest\x1a+.luthier.dataset.v1.ListDatasetRowsResponse\"\x19\xda\x41\x06parent\xca\xee\x18\x0c\x08\x01\x12\x06parent\x18\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -49,6 +49,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATEDATASETREQUEST'].fields_by_name['validate_only']._serialized_options = b'\342A\001\001'
   _globals['_GETDATASETREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_GETDATASETREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\025\n\023luthier.dev/Dataset'
+  _globals['_GETDATASETREQUEST'].fields_by_name['show_deleted']._loaded_options = None
+  _globals['_GETDATASETREQUEST'].fields_by_name['show_deleted']._serialized_options = b'\342A\001\001'
   _globals['_LISTDATASETSREQUEST'].fields_by_name['parent']._loaded_options = None
   _globals['_LISTDATASETSREQUEST'].fields_by_name['parent']._serialized_options = b'\342A\001\002\372A\025\022\023luthier.dev/Dataset'
   _globals['_LISTDATASETSREQUEST'].fields_by_name['page_size']._loaded_options = None
@@ -59,14 +61,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTDATASETSREQUEST'].fields_by_name['after']._serialized_options = b'\342A\001\001'
   _globals['_LISTDATASETSREQUEST'].fields_by_name['order_by']._loaded_options = None
   _globals['_LISTDATASETSREQUEST'].fields_by_name['order_by']._serialized_options = b'\342A\001\001'
+  _globals['_LISTDATASETSREQUEST'].fields_by_name['source_file']._loaded_options = None
+  _globals['_LISTDATASETSREQUEST'].fields_by_name['source_file']._serialized_options = b'\342A\001\001'
+  _globals['_LISTDATASETSREQUEST'].fields_by_name['show_deleted']._loaded_options = None
+  _globals['_LISTDATASETSREQUEST'].fields_by_name['show_deleted']._serialized_options = b'\342A\001\001'
   _globals['_DELETEDATASETREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_DELETEDATASETREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\025\n\023luthier.dev/Dataset'
+  _globals['_PREVIEWDATASETREQUEST'].fields_by_name['parent']._loaded_options = None
+  _globals['_PREVIEWDATASETREQUEST'].fields_by_name['parent']._serialized_options = b'\342A\001\002\372A\025\022\023luthier.dev/Dataset'
+  _globals['_PREVIEWDATASETREQUEST'].fields_by_name['dataset']._loaded_options = None
+  _globals['_PREVIEWDATASETREQUEST'].fields_by_name['dataset']._serialized_options = b'\342A\001\002'
+  _globals['_PREVIEWDATASETREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_PREVIEWDATASETREQUEST'].fields_by_name['page_size']._serialized_options = b'\342A\001\001'
+  _globals['_PREVIEWDATASETRESPONSE_DROPPEDBYREASONENTRY']._loaded_options = None
+  _globals['_PREVIEWDATASETRESPONSE_DROPPEDBYREASONENTRY']._serialized_options = b'8\001'
+  _globals['_GETQUALITYREPORTREQUEST'].fields_by_name['dataset']._loaded_options = None
+  _globals['_GETQUALITYREPORTREQUEST'].fields_by_name['dataset']._serialized_options = b'\342A\001\002\372A\025\n\023luthier.dev/Dataset'
+  _globals['_GETMANIFESTREQUEST'].fields_by_name['dataset']._loaded_options = None
+  _globals['_GETMANIFESTREQUEST'].fields_by_name['dataset']._serialized_options = b'\342A\001\002\372A\025\n\023luthier.dev/Dataset'
   _globals['_LISTDATASETROWSREQUEST'].fields_by_name['parent']._loaded_options = None
   _globals['_LISTDATASETROWSREQUEST'].fields_by_name['parent']._serialized_options = b'\342A\001\002\372A\025\n\023luthier.dev/Dataset'
   _globals['_LISTDATASETROWSREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_LISTDATASETROWSREQUEST'].fields_by_name['page_size']._serialized_options = b'\342A\001\001'
   _globals['_LISTDATASETROWSREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTDATASETROWSREQUEST'].fields_by_name['page_token']._serialized_options = b'\342A\001\001'
+  _globals['_LISTDATASETROWSREQUEST'].fields_by_name['source_file']._loaded_options = None
+  _globals['_LISTDATASETROWSREQUEST'].fields_by_name['source_file']._serialized_options = b'\342A\001\001'
   _globals['_DATASETSERVICE'].methods_by_name['CreateDataset']._loaded_options = None
   _globals['_DATASETSERVICE'].methods_by_name['CreateDataset']._serialized_options = b'\332A\031parent,dataset,dataset_id\312\356\030\016\010\003\022\006parent\030\001 \001'
   _globals['_DATASETSERVICE'].methods_by_name['GetDataset']._loaded_options = None
@@ -75,22 +95,42 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DATASETSERVICE'].methods_by_name['ListDatasets']._serialized_options = b'\332A\006parent\312\356\030\014\010\001\022\006parent\030\001'
   _globals['_DATASETSERVICE'].methods_by_name['DeleteDataset']._loaded_options = None
   _globals['_DATASETSERVICE'].methods_by_name['DeleteDataset']._serialized_options = b'\332A\004name\312\356\030\n\010\003\022\004name\030\001'
+  _globals['_DATASETSERVICE'].methods_by_name['PreviewDataset']._loaded_options = None
+  _globals['_DATASETSERVICE'].methods_by_name['PreviewDataset']._serialized_options = b'\332A\016parent,dataset\312\356\030\016\010\003\022\006parent\030\001 \001'
+  _globals['_DATASETSERVICE'].methods_by_name['GetQualityReport']._loaded_options = None
+  _globals['_DATASETSERVICE'].methods_by_name['GetQualityReport']._serialized_options = b'\332A\007dataset\312\356\030\r\010\001\022\007dataset\030\001'
+  _globals['_DATASETSERVICE'].methods_by_name['GetManifest']._loaded_options = None
+  _globals['_DATASETSERVICE'].methods_by_name['GetManifest']._serialized_options = b'\332A\007dataset\312\356\030\r\010\001\022\007dataset\030\001'
   _globals['_DATASETSERVICE'].methods_by_name['ListDatasetRows']._loaded_options = None
   _globals['_DATASETSERVICE'].methods_by_name['ListDatasetRows']._serialized_options = b'\332A\006parent\312\356\030\014\010\001\022\006parent\030\001'
-  _globals['_CREATEDATASETREQUEST']._serialized_start=245
-  _globals['_CREATEDATASETREQUEST']._serialized_end=446
-  _globals['_GETDATASETREQUEST']._serialized_start=448
-  _globals['_GETDATASETREQUEST']._serialized_end=511
-  _globals['_LISTDATASETSREQUEST']._serialized_start=514
-  _globals['_LISTDATASETSREQUEST']._serialized_end=677
-  _globals['_LISTDATASETSRESPONSE']._serialized_start=679
-  _globals['_LISTDATASETSRESPONSE']._serialized_end=773
-  _globals['_DELETEDATASETREQUEST']._serialized_start=775
-  _globals['_DELETEDATASETREQUEST']._serialized_end=841
-  _globals['_LISTDATASETROWSREQUEST']._serialized_start=843
-  _globals['_LISTDATASETROWSREQUEST']._serialized_end=964
-  _globals['_LISTDATASETROWSRESPONSE']._serialized_start=966
-  _globals['_LISTDATASETROWSRESPONSE']._serialized_end=1062
-  _globals['_DATASETSERVICE']._serialized_start=1065
-  _globals['_DATASETSERVICE']._serialized_end=1691
+  _globals['_CREATEDATASETREQUEST']._serialized_start=250
+  _globals['_CREATEDATASETREQUEST']._serialized_end=451
+  _globals['_GETDATASETREQUEST']._serialized_start=453
+  _globals['_GETDATASETREQUEST']._serialized_end=544
+  _globals['_LISTDATASETSREQUEST']._serialized_start=547
+  _globals['_LISTDATASETSREQUEST']._serialized_end=765
+  _globals['_LISTDATASETSRESPONSE']._serialized_start=767
+  _globals['_LISTDATASETSRESPONSE']._serialized_end=861
+  _globals['_DELETEDATASETREQUEST']._serialized_start=863
+  _globals['_DELETEDATASETREQUEST']._serialized_end=929
+  _globals['_PREVIEWDATASETREQUEST']._serialized_start=932
+  _globals['_PREVIEWDATASETREQUEST']._serialized_end=1078
+  _globals['_PREVIEWDATASETRESPONSE']._serialized_start=1081
+  _globals['_PREVIEWDATASETRESPONSE']._serialized_end=1354
+  _globals['_PREVIEWDATASETRESPONSE_DROPPEDBYREASONENTRY']._serialized_start=1300
+  _globals['_PREVIEWDATASETRESPONSE_DROPPEDBYREASONENTRY']._serialized_end=1354
+  _globals['_DATASETESTIMATE']._serialized_start=1356
+  _globals['_DATASETESTIMATE']._serialized_end=1466
+  _globals['_GETQUALITYREPORTREQUEST']._serialized_start=1468
+  _globals['_GETQUALITYREPORTREQUEST']._serialized_end=1540
+  _globals['_GETMANIFESTREQUEST']._serialized_start=1542
+  _globals['_GETMANIFESTREQUEST']._serialized_end=1609
+  _globals['_MANIFEST']._serialized_start=1611
+  _globals['_MANIFEST']._serialized_end=1635
+  _globals['_LISTDATASETROWSREQUEST']._serialized_start=1638
+  _globals['_LISTDATASETROWSREQUEST']._serialized_end=1786
+  _globals['_LISTDATASETROWSRESPONSE']._serialized_start=1788
+  _globals['_LISTDATASETROWSRESPONSE']._serialized_end=1884
+  _globals['_DATASETSERVICE']._serialized_start=1887
+  _globals['_DATASETSERVICE']._serialized_end=2904
 # @@protoc_insertion_point(module_scope)

@@ -3,9 +3,9 @@
 import grpc
 import warnings
 
-from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from luthier.dataset.v1 import dataset_pb2 as luthier_dot_dataset_dot_v1_dot_dataset__pb2
 from luthier.dataset.v1 import dataset_service_pb2 as luthier_dot_dataset_dot_v1_dot_dataset__service__pb2
+from luthier.dataset.v1 import quality_pb2 as luthier_dot_dataset_dot_v1_dot_quality__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -55,7 +55,22 @@ class DatasetServiceStub:
         self.DeleteDataset = channel.unary_unary(
                 '/luthier.dataset.v1.DatasetService/DeleteDataset',
                 request_serializer=luthier_dot_dataset_dot_v1_dot_dataset__service__pb2.DeleteDatasetRequest.SerializeToString,
-                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+                response_deserializer=luthier_dot_dataset_dot_v1_dot_dataset__pb2.Dataset.FromString,
+                _registered_method=True)
+        self.PreviewDataset = channel.unary_unary(
+                '/luthier.dataset.v1.DatasetService/PreviewDataset',
+                request_serializer=luthier_dot_dataset_dot_v1_dot_dataset__service__pb2.PreviewDatasetRequest.SerializeToString,
+                response_deserializer=luthier_dot_dataset_dot_v1_dot_dataset__service__pb2.PreviewDatasetResponse.FromString,
+                _registered_method=True)
+        self.GetQualityReport = channel.unary_unary(
+                '/luthier.dataset.v1.DatasetService/GetQualityReport',
+                request_serializer=luthier_dot_dataset_dot_v1_dot_dataset__service__pb2.GetQualityReportRequest.SerializeToString,
+                response_deserializer=luthier_dot_dataset_dot_v1_dot_quality__pb2.QualityReport.FromString,
+                _registered_method=True)
+        self.GetManifest = channel.unary_unary(
+                '/luthier.dataset.v1.DatasetService/GetManifest',
+                request_serializer=luthier_dot_dataset_dot_v1_dot_dataset__service__pb2.GetManifestRequest.SerializeToString,
+                response_deserializer=luthier_dot_dataset_dot_v1_dot_dataset__service__pb2.Manifest.FromString,
                 _registered_method=True)
         self.ListDatasetRows = channel.unary_unary(
                 '/luthier.dataset.v1.DatasetService/ListDatasetRows',
@@ -90,7 +105,32 @@ class DatasetServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteDataset(self, request, context):
-        """Deletes a dataset's record; its minted file stays until deleted itself.
+        """Deletes a dataset, ending its build, and returns what is left: a record
+        that names what was made from it. Its minted files stay until deleted
+        themselves.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PreviewDataset(self, request, context):
+        """Makes the first rows of a dataset that is not stored, for looking at: as
+        the model would read them, with what is learned marked, and with an
+        estimate of the whole.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetQualityReport(self, request, context):
+        """Returns the quality report of a READY dataset.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetManifest(self, request, context):
+        """Returns the manifest of a READY dataset.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -124,7 +164,22 @@ def add_DatasetServiceServicer_to_server(servicer, server):
             'DeleteDataset': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteDataset,
                     request_deserializer=luthier_dot_dataset_dot_v1_dot_dataset__service__pb2.DeleteDatasetRequest.FromString,
-                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+                    response_serializer=luthier_dot_dataset_dot_v1_dot_dataset__pb2.Dataset.SerializeToString,
+            ),
+            'PreviewDataset': grpc.unary_unary_rpc_method_handler(
+                    servicer.PreviewDataset,
+                    request_deserializer=luthier_dot_dataset_dot_v1_dot_dataset__service__pb2.PreviewDatasetRequest.FromString,
+                    response_serializer=luthier_dot_dataset_dot_v1_dot_dataset__service__pb2.PreviewDatasetResponse.SerializeToString,
+            ),
+            'GetQualityReport': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetQualityReport,
+                    request_deserializer=luthier_dot_dataset_dot_v1_dot_dataset__service__pb2.GetQualityReportRequest.FromString,
+                    response_serializer=luthier_dot_dataset_dot_v1_dot_quality__pb2.QualityReport.SerializeToString,
+            ),
+            'GetManifest': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetManifest,
+                    request_deserializer=luthier_dot_dataset_dot_v1_dot_dataset__service__pb2.GetManifestRequest.FromString,
+                    response_serializer=luthier_dot_dataset_dot_v1_dot_dataset__service__pb2.Manifest.SerializeToString,
             ),
             'ListDatasetRows': grpc.unary_unary_rpc_method_handler(
                     servicer.ListDatasetRows,
@@ -240,7 +295,88 @@ class DatasetService:
             target,
             '/luthier.dataset.v1.DatasetService/DeleteDataset',
             luthier_dot_dataset_dot_v1_dot_dataset__service__pb2.DeleteDatasetRequest.SerializeToString,
-            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            luthier_dot_dataset_dot_v1_dot_dataset__pb2.Dataset.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PreviewDataset(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/luthier.dataset.v1.DatasetService/PreviewDataset',
+            luthier_dot_dataset_dot_v1_dot_dataset__service__pb2.PreviewDatasetRequest.SerializeToString,
+            luthier_dot_dataset_dot_v1_dot_dataset__service__pb2.PreviewDatasetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetQualityReport(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/luthier.dataset.v1.DatasetService/GetQualityReport',
+            luthier_dot_dataset_dot_v1_dot_dataset__service__pb2.GetQualityReportRequest.SerializeToString,
+            luthier_dot_dataset_dot_v1_dot_quality__pb2.QualityReport.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetManifest(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/luthier.dataset.v1.DatasetService/GetManifest',
+            luthier_dot_dataset_dot_v1_dot_dataset__service__pb2.GetManifestRequest.SerializeToString,
+            luthier_dot_dataset_dot_v1_dot_dataset__service__pb2.Manifest.FromString,
             options,
             channel_credentials,
             insecure,

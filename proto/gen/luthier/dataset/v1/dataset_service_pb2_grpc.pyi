@@ -4,10 +4,10 @@ isort:skip_file
 The API of datasets."""
 
 from collections import abc as _abc
-from google.protobuf import empty_pb2 as _empty_pb2
 from grpc import aio as _aio
 from luthier.dataset.v1 import dataset_pb2 as _dataset_pb2
 from luthier.dataset.v1 import dataset_service_pb2 as _dataset_service_pb2
+from luthier.dataset.v1 import quality_pb2 as _quality_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -41,8 +41,20 @@ class DatasetServiceStub:
     """Returns a dataset."""
     ListDatasets: _grpc.UnaryUnaryMultiCallable[_dataset_service_pb2.ListDatasetsRequest, _dataset_service_pb2.ListDatasetsResponse]
     """Lists a project's datasets."""
-    DeleteDataset: _grpc.UnaryUnaryMultiCallable[_dataset_service_pb2.DeleteDatasetRequest, _empty_pb2.Empty]
-    """Deletes a dataset's record; its minted file stays until deleted itself."""
+    DeleteDataset: _grpc.UnaryUnaryMultiCallable[_dataset_service_pb2.DeleteDatasetRequest, _dataset_pb2.Dataset]
+    """Deletes a dataset, ending its build, and returns what is left: a record
+    that names what was made from it. Its minted files stay until deleted
+    themselves.
+    """
+    PreviewDataset: _grpc.UnaryUnaryMultiCallable[_dataset_service_pb2.PreviewDatasetRequest, _dataset_service_pb2.PreviewDatasetResponse]
+    """Makes the first rows of a dataset that is not stored, for looking at: as
+    the model would read them, with what is learned marked, and with an
+    estimate of the whole.
+    """
+    GetQualityReport: _grpc.UnaryUnaryMultiCallable[_dataset_service_pb2.GetQualityReportRequest, _quality_pb2.QualityReport]
+    """Returns the quality report of a READY dataset."""
+    GetManifest: _grpc.UnaryUnaryMultiCallable[_dataset_service_pb2.GetManifestRequest, _dataset_service_pb2.Manifest]
+    """Returns the manifest of a READY dataset."""
     ListDatasetRows: _grpc.UnaryUnaryMultiCallable[_dataset_service_pb2.ListDatasetRowsRequest, _dataset_service_pb2.ListDatasetRowsResponse]
     """Lists rows of a READY dataset, in the order of its file."""
 
@@ -57,8 +69,20 @@ class DatasetServiceAsyncStub(DatasetServiceStub):
     """Returns a dataset."""
     ListDatasets: _aio.UnaryUnaryMultiCallable[_dataset_service_pb2.ListDatasetsRequest, _dataset_service_pb2.ListDatasetsResponse]  # type: ignore[assignment]
     """Lists a project's datasets."""
-    DeleteDataset: _aio.UnaryUnaryMultiCallable[_dataset_service_pb2.DeleteDatasetRequest, _empty_pb2.Empty]  # type: ignore[assignment]
-    """Deletes a dataset's record; its minted file stays until deleted itself."""
+    DeleteDataset: _aio.UnaryUnaryMultiCallable[_dataset_service_pb2.DeleteDatasetRequest, _dataset_pb2.Dataset]  # type: ignore[assignment]
+    """Deletes a dataset, ending its build, and returns what is left: a record
+    that names what was made from it. Its minted files stay until deleted
+    themselves.
+    """
+    PreviewDataset: _aio.UnaryUnaryMultiCallable[_dataset_service_pb2.PreviewDatasetRequest, _dataset_service_pb2.PreviewDatasetResponse]  # type: ignore[assignment]
+    """Makes the first rows of a dataset that is not stored, for looking at: as
+    the model would read them, with what is learned marked, and with an
+    estimate of the whole.
+    """
+    GetQualityReport: _aio.UnaryUnaryMultiCallable[_dataset_service_pb2.GetQualityReportRequest, _quality_pb2.QualityReport]  # type: ignore[assignment]
+    """Returns the quality report of a READY dataset."""
+    GetManifest: _aio.UnaryUnaryMultiCallable[_dataset_service_pb2.GetManifestRequest, _dataset_service_pb2.Manifest]  # type: ignore[assignment]
+    """Returns the manifest of a READY dataset."""
     ListDatasetRows: _aio.UnaryUnaryMultiCallable[_dataset_service_pb2.ListDatasetRowsRequest, _dataset_service_pb2.ListDatasetRowsResponse]  # type: ignore[assignment]
     """Lists rows of a READY dataset, in the order of its file."""
 
@@ -94,8 +118,38 @@ class DatasetServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _dataset_service_pb2.DeleteDatasetRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
-        """Deletes a dataset's record; its minted file stays until deleted itself."""
+    ) -> _typing.Union[_dataset_pb2.Dataset, _abc.Awaitable[_dataset_pb2.Dataset]]:
+        """Deletes a dataset, ending its build, and returns what is left: a record
+        that names what was made from it. Its minted files stay until deleted
+        themselves.
+        """
+
+    @_abc_1.abstractmethod
+    def PreviewDataset(
+        self,
+        request: _dataset_service_pb2.PreviewDatasetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_dataset_service_pb2.PreviewDatasetResponse, _abc.Awaitable[_dataset_service_pb2.PreviewDatasetResponse]]:
+        """Makes the first rows of a dataset that is not stored, for looking at: as
+        the model would read them, with what is learned marked, and with an
+        estimate of the whole.
+        """
+
+    @_abc_1.abstractmethod
+    def GetQualityReport(
+        self,
+        request: _dataset_service_pb2.GetQualityReportRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_quality_pb2.QualityReport, _abc.Awaitable[_quality_pb2.QualityReport]]:
+        """Returns the quality report of a READY dataset."""
+
+    @_abc_1.abstractmethod
+    def GetManifest(
+        self,
+        request: _dataset_service_pb2.GetManifestRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_dataset_service_pb2.Manifest, _abc.Awaitable[_dataset_service_pb2.Manifest]]:
+        """Returns the manifest of a READY dataset."""
 
     @_abc_1.abstractmethod
     def ListDatasetRows(

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fluthier/dataset/v1/events.proto\x12\x12luthier.dataset.v1\"-\n\x0b\x46ileCreated\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03\"-\n\x0b\x46ileDeleted\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03\"0\n\x0e\x44\x61tasetChanged\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03\"0\n\x0e\x44\x61tasetDeleted\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fluthier/dataset/v1/events.proto\x12\x12luthier.dataset.v1\"-\n\x0b\x46ileCreated\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03\"-\n\x0b\x46ileDeleted\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03\"/\n\rUploadChanged\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03\"0\n\x0e\x44\x61tasetChanged\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03\"0\n\x0e\x44\x61tasetDeleted\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,8 +35,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FILECREATED']._serialized_end=100
   _globals['_FILEDELETED']._serialized_start=102
   _globals['_FILEDELETED']._serialized_end=147
-  _globals['_DATASETCHANGED']._serialized_start=149
-  _globals['_DATASETCHANGED']._serialized_end=197
-  _globals['_DATASETDELETED']._serialized_start=199
-  _globals['_DATASETDELETED']._serialized_end=247
+  _globals['_UPLOADCHANGED']._serialized_start=149
+  _globals['_UPLOADCHANGED']._serialized_end=196
+  _globals['_DATASETCHANGED']._serialized_start=198
+  _globals['_DATASETCHANGED']._serialized_end=246
+  _globals['_DATASETDELETED']._serialized_start=248
+  _globals['_DATASETDELETED']._serialized_end=296
 # @@protoc_insertion_point(module_scope)

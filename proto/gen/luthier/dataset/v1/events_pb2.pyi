@@ -20,6 +20,14 @@ class FileDeleted(_message.Message):
     revision: int
     def __init__(self, name: _Optional[str] = ..., revision: _Optional[int] = ...) -> None: ...
 
+class UploadChanged(_message.Message):
+    __slots__ = ("name", "revision")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    revision: int
+    def __init__(self, name: _Optional[str] = ..., revision: _Optional[int] = ...) -> None: ...
+
 class DatasetChanged(_message.Message):
     __slots__ = ("name", "revision")
     NAME_FIELD_NUMBER: _ClassVar[int]

@@ -27,7 +27,7 @@ from google.api import resource_pb2 as google_dot_api_dot_resource__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dluthier/dataset/v1/file.proto\x12\x12luthier.dataset.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x88\x03\n\x04\x46ile\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x1a\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x37\n\x07purpose\x18\x03 \x01(\x0e\x32 .luthier.dataset.v1.File.PurposeB\x04\xe2\x41\x01\x02\x12\x18\n\nsize_bytes\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x14\n\x06sha256\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x12\n\x04\x65tag\x18\x07 \x01(\tB\x04\xe2\x41\x01\x03\"W\n\x07Purpose\x12\x17\n\x13PURPOSE_UNSPECIFIED\x10\x00\x12\r\n\tFINE_TUNE\x10\x01\x12\x15\n\x11\x46INE_TUNE_RESULTS\x10\x02\x12\r\n\tUSER_DATA\x10\x03:C\xea\x41@\n\x10luthier.dev/File\x12\x1fprojects/{project}/files/{file}*\x05\x66iles2\x04\x66ileb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dluthier/dataset/v1/file.proto\x12\x12luthier.dataset.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa0\x04\n\x04\x46ile\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x1a\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x37\n\x07purpose\x18\x03 \x01(\x0e\x32 .luthier.dataset.v1.File.PurposeB\x04\xe2\x41\x01\x02\x12\x18\n\nsize_bytes\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x14\n\x06sha256\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x12\n\x04\x65tag\x18\x07 \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x64\x65lete_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x30\n\ndependents\x18\t \x03(\tB\x1c\xe2\x41\x01\x03\xfa\x41\x15\n\x13luthier.dev/Dataset\x12-\n\x07\x64\x61taset\x18\n \x01(\tB\x1c\xe2\x41\x01\x03\xfa\x41\x15\n\x13luthier.dev/Dataset\"W\n\x07Purpose\x12\x17\n\x13PURPOSE_UNSPECIFIED\x10\x00\x12\r\n\tFINE_TUNE\x10\x01\x12\x15\n\x11\x46INE_TUNE_RESULTS\x10\x02\x12\r\n\tUSER_DATA\x10\x03:C\xea\x41@\n\x10luthier.dev/File\x12\x1fprojects/{project}/files/{file}*\x05\x66iles2\x04\x66ileb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,10 +48,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FILE'].fields_by_name['create_time']._serialized_options = b'\342A\001\003'
   _globals['_FILE'].fields_by_name['etag']._loaded_options = None
   _globals['_FILE'].fields_by_name['etag']._serialized_options = b'\342A\001\003'
+  _globals['_FILE'].fields_by_name['delete_time']._loaded_options = None
+  _globals['_FILE'].fields_by_name['delete_time']._serialized_options = b'\342A\001\003'
+  _globals['_FILE'].fields_by_name['dependents']._loaded_options = None
+  _globals['_FILE'].fields_by_name['dependents']._serialized_options = b'\342A\001\003\372A\025\n\023luthier.dev/Dataset'
+  _globals['_FILE'].fields_by_name['dataset']._loaded_options = None
+  _globals['_FILE'].fields_by_name['dataset']._serialized_options = b'\342A\001\003\372A\025\n\023luthier.dev/Dataset'
   _globals['_FILE']._loaded_options = None
   _globals['_FILE']._serialized_options = b'\352A@\n\020luthier.dev/File\022\037projects/{project}/files/{file}*\005files2\004file'
   _globals['_FILE']._serialized_start=147
-  _globals['_FILE']._serialized_end=539
-  _globals['_FILE_PURPOSE']._serialized_start=383
-  _globals['_FILE_PURPOSE']._serialized_end=470
+  _globals['_FILE']._serialized_end=691
+  _globals['_FILE_PURPOSE']._serialized_start=535
+  _globals['_FILE_PURPOSE']._serialized_end=622
 # @@protoc_insertion_point(module_scope)

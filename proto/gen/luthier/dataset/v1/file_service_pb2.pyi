@@ -1,7 +1,6 @@
 from google.api import client_pb2 as _client_pb2
 from google.api import field_behavior_pb2 as _field_behavior_pb2
 from google.api import resource_pb2 as _resource_pb2
-from google.protobuf import empty_pb2 as _empty_pb2
 from luthier.dataset.v1 import file_pb2 as _file_pb2
 from luthier.policy.v1 import policy_pb2 as _policy_pb2
 from google.protobuf.internal import containers as _containers
@@ -25,26 +24,30 @@ class CreateFileRequest(_message.Message):
     def __init__(self, parent: _Optional[str] = ..., file: _Optional[_Union[_file_pb2.File, _Mapping]] = ..., file_id: _Optional[str] = ..., chunk: _Optional[bytes] = ...) -> None: ...
 
 class GetFileRequest(_message.Message):
-    __slots__ = ("name",)
+    __slots__ = ("name", "show_deleted")
     NAME_FIELD_NUMBER: _ClassVar[int]
+    SHOW_DELETED_FIELD_NUMBER: _ClassVar[int]
     name: str
-    def __init__(self, name: _Optional[str] = ...) -> None: ...
+    show_deleted: bool
+    def __init__(self, name: _Optional[str] = ..., show_deleted: _Optional[bool] = ...) -> None: ...
 
 class ListFilesRequest(_message.Message):
-    __slots__ = ("parent", "page_size", "page_token", "after", "order_by", "purpose")
+    __slots__ = ("parent", "page_size", "page_token", "after", "order_by", "purpose", "show_deleted")
     PARENT_FIELD_NUMBER: _ClassVar[int]
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     AFTER_FIELD_NUMBER: _ClassVar[int]
     ORDER_BY_FIELD_NUMBER: _ClassVar[int]
     PURPOSE_FIELD_NUMBER: _ClassVar[int]
+    SHOW_DELETED_FIELD_NUMBER: _ClassVar[int]
     parent: str
     page_size: int
     page_token: str
     after: str
     order_by: str
     purpose: _file_pb2.File.Purpose
-    def __init__(self, parent: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., after: _Optional[str] = ..., order_by: _Optional[str] = ..., purpose: _Optional[_Union[_file_pb2.File.Purpose, str]] = ...) -> None: ...
+    show_deleted: bool
+    def __init__(self, parent: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., after: _Optional[str] = ..., order_by: _Optional[str] = ..., purpose: _Optional[_Union[_file_pb2.File.Purpose, str]] = ..., show_deleted: _Optional[bool] = ...) -> None: ...
 
 class ListFilesResponse(_message.Message):
     __slots__ = ("files", "next_page_token")

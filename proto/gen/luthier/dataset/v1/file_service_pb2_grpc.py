@@ -3,7 +3,6 @@
 import grpc
 import warnings
 
-from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from luthier.dataset.v1 import file_pb2 as luthier_dot_dataset_dot_v1_dot_file__pb2
 from luthier.dataset.v1 import file_service_pb2 as luthier_dot_dataset_dot_v1_dot_file__service__pb2
 
@@ -55,7 +54,7 @@ class FileServiceStub:
         self.DeleteFile = channel.unary_unary(
                 '/luthier.dataset.v1.FileService/DeleteFile',
                 request_serializer=luthier_dot_dataset_dot_v1_dot_file__service__pb2.DeleteFileRequest.SerializeToString,
-                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+                response_deserializer=luthier_dot_dataset_dot_v1_dot_file__pb2.File.FromString,
                 _registered_method=True)
         self.DownloadFile = channel.unary_stream(
                 '/luthier.dataset.v1.FileService/DownloadFile',
@@ -92,7 +91,8 @@ class FileServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteFile(self, request, context):
-        """Deletes a file. Jobs and datasets made from it keep what they pinned.
+        """Deletes a file and returns what is left: a record that names what depends
+        on it. Jobs and datasets made from it keep what they pinned.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -126,7 +126,7 @@ def add_FileServiceServicer_to_server(servicer, server):
             'DeleteFile': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteFile,
                     request_deserializer=luthier_dot_dataset_dot_v1_dot_file__service__pb2.DeleteFileRequest.FromString,
-                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+                    response_serializer=luthier_dot_dataset_dot_v1_dot_file__pb2.File.SerializeToString,
             ),
             'DownloadFile': grpc.unary_stream_rpc_method_handler(
                     servicer.DownloadFile,
@@ -242,7 +242,7 @@ class FileService:
             target,
             '/luthier.dataset.v1.FileService/DeleteFile',
             luthier_dot_dataset_dot_v1_dot_file__service__pb2.DeleteFileRequest.SerializeToString,
-            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            luthier_dot_dataset_dot_v1_dot_file__pb2.File.FromString,
             options,
             channel_credentials,
             insecure,

@@ -4,7 +4,6 @@ isort:skip_file
 The API of files."""
 
 from collections import abc as _abc
-from google.protobuf import empty_pb2 as _empty_pb2
 from grpc import aio as _aio
 from luthier.dataset.v1 import file_pb2 as _file_pb2
 from luthier.dataset.v1 import file_service_pb2 as _file_service_pb2
@@ -44,8 +43,10 @@ class FileServiceStub:
     """Returns a file's record."""
     ListFiles: _grpc.UnaryUnaryMultiCallable[_file_service_pb2.ListFilesRequest, _file_service_pb2.ListFilesResponse]
     """Lists a project's files."""
-    DeleteFile: _grpc.UnaryUnaryMultiCallable[_file_service_pb2.DeleteFileRequest, _empty_pb2.Empty]
-    """Deletes a file. Jobs and datasets made from it keep what they pinned."""
+    DeleteFile: _grpc.UnaryUnaryMultiCallable[_file_service_pb2.DeleteFileRequest, _file_pb2.File]
+    """Deletes a file and returns what is left: a record that names what depends
+    on it. Jobs and datasets made from it keep what they pinned.
+    """
     DownloadFile: _grpc.UnaryStreamMultiCallable[_file_service_pb2.DownloadFileRequest, _file_service_pb2.DownloadFileResponse]
     """Returns a file's bytes in order."""
 
@@ -63,8 +64,10 @@ class FileServiceAsyncStub(FileServiceStub):
     """Returns a file's record."""
     ListFiles: _aio.UnaryUnaryMultiCallable[_file_service_pb2.ListFilesRequest, _file_service_pb2.ListFilesResponse]  # type: ignore[assignment]
     """Lists a project's files."""
-    DeleteFile: _aio.UnaryUnaryMultiCallable[_file_service_pb2.DeleteFileRequest, _empty_pb2.Empty]  # type: ignore[assignment]
-    """Deletes a file. Jobs and datasets made from it keep what they pinned."""
+    DeleteFile: _aio.UnaryUnaryMultiCallable[_file_service_pb2.DeleteFileRequest, _file_pb2.File]  # type: ignore[assignment]
+    """Deletes a file and returns what is left: a record that names what depends
+    on it. Jobs and datasets made from it keep what they pinned.
+    """
     DownloadFile: _aio.UnaryStreamMultiCallable[_file_service_pb2.DownloadFileRequest, _file_service_pb2.DownloadFileResponse]  # type: ignore[assignment]
     """Returns a file's bytes in order."""
 
@@ -103,8 +106,10 @@ class FileServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _file_service_pb2.DeleteFileRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
-        """Deletes a file. Jobs and datasets made from it keep what they pinned."""
+    ) -> _typing.Union[_file_pb2.File, _abc.Awaitable[_file_pb2.File]]:
+        """Deletes a file and returns what is left: a record that names what depends
+        on it. Jobs and datasets made from it keep what they pinned.
+        """
 
     @_abc_1.abstractmethod
     def DownloadFile(

@@ -14,7 +14,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class TrainingJob(_message.Message):
-    __slots__ = ("name", "base_model", "training_file", "validation_file", "suffix", "seed", "metadata", "supervised", "state", "error", "resolved_hyperparameters", "progress", "result", "adapter", "result_files", "epoch", "create_time", "start_time", "end_time", "update_time", "etag", "training_file_sha256", "validation_file_sha256", "fault_count", "request_id", "base_model_digest")
+    __slots__ = ("name", "base_model", "training_file", "validation_file", "suffix", "seed", "metadata", "supervised", "state", "error", "resolved_hyperparameters", "progress", "result", "adapter", "result_files", "epoch", "create_time", "start_time", "end_time", "update_time", "etag", "training_file_sha256", "validation_file_sha256", "fault_count", "request_id", "base_model_digest", "training_dataset")
     class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATE_UNSPECIFIED: _ClassVar[TrainingJob.State]
@@ -66,6 +66,7 @@ class TrainingJob(_message.Message):
     FAULT_COUNT_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     BASE_MODEL_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    TRAINING_DATASET_FIELD_NUMBER: _ClassVar[int]
     name: str
     base_model: str
     training_file: str
@@ -92,7 +93,8 @@ class TrainingJob(_message.Message):
     fault_count: int
     request_id: str
     base_model_digest: str
-    def __init__(self, name: _Optional[str] = ..., base_model: _Optional[str] = ..., training_file: _Optional[str] = ..., validation_file: _Optional[str] = ..., suffix: _Optional[str] = ..., seed: _Optional[int] = ..., metadata: _Optional[_Mapping[str, str]] = ..., supervised: _Optional[_Union[SupervisedTuningSpec, _Mapping]] = ..., state: _Optional[_Union[TrainingJob.State, str]] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., resolved_hyperparameters: _Optional[_Union[ResolvedHyperparameters, _Mapping]] = ..., progress: _Optional[_Union[TrainingProgress, _Mapping]] = ..., result: _Optional[_Union[TrainingResult, _Mapping]] = ..., adapter: _Optional[str] = ..., result_files: _Optional[_Iterable[str]] = ..., epoch: _Optional[int] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., etag: _Optional[str] = ..., training_file_sha256: _Optional[str] = ..., validation_file_sha256: _Optional[str] = ..., fault_count: _Optional[int] = ..., request_id: _Optional[str] = ..., base_model_digest: _Optional[str] = ...) -> None: ...
+    training_dataset: str
+    def __init__(self, name: _Optional[str] = ..., base_model: _Optional[str] = ..., training_file: _Optional[str] = ..., validation_file: _Optional[str] = ..., suffix: _Optional[str] = ..., seed: _Optional[int] = ..., metadata: _Optional[_Mapping[str, str]] = ..., supervised: _Optional[_Union[SupervisedTuningSpec, _Mapping]] = ..., state: _Optional[_Union[TrainingJob.State, str]] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., resolved_hyperparameters: _Optional[_Union[ResolvedHyperparameters, _Mapping]] = ..., progress: _Optional[_Union[TrainingProgress, _Mapping]] = ..., result: _Optional[_Union[TrainingResult, _Mapping]] = ..., adapter: _Optional[str] = ..., result_files: _Optional[_Iterable[str]] = ..., epoch: _Optional[int] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., etag: _Optional[str] = ..., training_file_sha256: _Optional[str] = ..., validation_file_sha256: _Optional[str] = ..., fault_count: _Optional[int] = ..., request_id: _Optional[str] = ..., base_model_digest: _Optional[str] = ..., training_dataset: _Optional[str] = ...) -> None: ...
 
 class SupervisedTuningSpec(_message.Message):
     __slots__ = ("hyperparameters",)

@@ -1,0 +1,143 @@
+"""The artifacts of a dataset: Parquet with every row, and the minted files of lines.
+
+The same rows make the same bytes under the same versions of the libraries: sources are named by
+number and digest, not by resource name, and nothing in the files knows of time or place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from luthier.dataset.v1.quality_pb2 import QualityCheck
+
+from luthier_dataset.build.stored import StoredRow
+from luthier_dataset.recipes.recipe import Origin
+
+ROWS, TRAIN, VALIDATION = "rows.parquet", "train.jsonl", "validation.jsonl"
+ROW_GROUP = 1000
+"""Rows read together when a page is looked at."""
+
+_ORIGIN = pa.struct(
+    [
+        ("source", pa.int32()),
+        ("sha256", pa.string()),
+        ("heading_path", pa.list_(pa.string())),
+        ("member", pa.string()),
+        ("page", pa.int32()),
+        ("last_page", pa.int32()),
+        ("line", pa.int64()),
+        ("last_line", pa.int64()),
+        ("start_byte", pa.int64()),
+        ("end_byte", pa.int64()),
+    ]
+)
+SCHEMA = pa.schema(
+    [
+        ("line", pa.string()),
+        ("validation", pa.bool_()),
+        ("recipe", pa.string()),
+        ("shape", pa.string()),
+        ("tokens", pa.int32()),
+        ("learned_tokens", pa.int32()),
+        ("label", pa.string()),
+        ("findings", pa.list_(pa.string())),
+        ("origins", pa.list_(_ORIGIN)),
+    ]
+)
+"""`origins`: the part that the row teaches first; `source` counts from 0."""
+
+
+class SourceTable:
+    """Numbers and digests of sources by resource name."""
+
+    def __init__(self, sources: Sequence[tuple[str, str]]) -> None:
+        """`sources`: resource name and digest of each, in order."""
+        self._known = {file: (number, sha) for number, (file, sha) in enumerate(sources)}
+
+    def origin(self, origin: Origin) -> dict[str, Any]:
+        """Return an origin as it is stored."""
+        number, sha256 = self._known[origin.file]
+        place = origin.place
+        return {
+            "source": number,
+            "sha256": sha256,
+            "heading_path": list(origin.heading_path),
+            "member": place.member,
+            "page": place.page,
+            "last_page": place.last_page,
+            "line": place.line,
+            "last_line": place.last_line,
+            "start_byte": place.start,
+            "end_byte": place.end,
+        }
+
+
+def write_artifacts(
+    folder: Path, rows: Iterable[tuple[StoredRow, bool, Sequence[int]]], sources: SourceTable
+) -> str:
+    """Write the kept rows with their side of the split and all findings; return their digest.
+
+    The digest is SHA-256 over `t` or `v` and the line of each row.
+    """
+    digest = hashlib.sha256()
+    with ExitStack() as stack:
+        parquet = stack.enter_context(pq.ParquetWriter(folder / ROWS, SCHEMA, compression="zstd"))
+        train = stack.enter_context((folder / TRAIN).open("wb"))
+        validation = stack.enter_context((folder / VALIDATION).open("wb"))
+        for batch in _batches(rows):
+            for row, held_out, _ in batch:
+                line = row.line.encode() + b"\n"
+                (validation if held_out else train).write(line)
+                digest.update(b"v" if held_out else b"t")
+                digest.update(line)
+            table = [cells(*one, sources) for one in batch]
+            parquet.write_table(pa.Table.from_pylist(table, SCHEMA))
+    return digest.hexdigest()
+
+
+def cells(
+    row: StoredRow, held_out: bool, findings: Sequence[int], sources: SourceTable
+) -> dict[str, Any]:
+    """Return a row as SCHEMA has it."""
+    return {
+        "line": row.line,
+        "validation": held_out,
+        "recipe": row.recipe,
+        "shape": row.shape,
+        "tokens": row.tokens,
+        "learned_tokens": row.learned,
+        "label": row.label,
+        "findings": [QualityCheck.Name(QualityCheck.ValueType(one)) for one in findings],
+        "origins": [sources.origin(origin) for origin in row.origins],
+    }
+
+
+def read_page(path: Path, start: int, most: int) -> tuple[list[dict[str, Any]], bool]:
+    """Return rows from `start` on as SCHEMA has them, and whether there are more behind them."""
+    rows: list[dict[str, Any]] = []
+    with pq.ParquetFile(path) as file:
+        end = min(start + most, file.metadata.num_rows)
+        for group in range(start // ROW_GROUP, -(-end // ROW_GROUP)):
+            first = group * ROW_GROUP
+            table = file.read_row_group(group)
+            rows += table.slice(max(start - first, 0), end - max(start, first)).to_pylist()
+        return rows, end < file.metadata.num_rows
+
+
+def _batches(
+    rows: Iterable[tuple[StoredRow, bool, Sequence[int]]],
+) -> Iterator[list[tuple[StoredRow, bool, Sequence[int]]]]:
+    batch = []
+    for row in rows:
+        batch.append(row)
+        if len(batch) == ROW_GROUP:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

@@ -1,0 +1,201 @@
+"""The end of a build, in a worker: all rows judged together, statistics, report, artifacts."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from luthier.dataset.v1.dataset_pb2 import DatasetStatistics, TokenBin
+from luthier.dataset.v1.quality_pb2 import QualityCheck, QualityRule
+
+from luthier_dataset.build.artifacts import SourceTable, write_artifacts
+from luthier_dataset.build.jobs import Finish, Finished, Setting, UnitMade
+from luthier_dataset.build.selection import BALANCED, Selection, name_of, select
+from luthier_dataset.build.stored import (
+    KEYS,
+    SIGNATURES,
+    StoredRow,
+    read_keys,
+    read_rows,
+    signatures,
+)
+from luthier_dataset.build.workspace import Workspace, finished
+from luthier_dataset.quality.findings import Finding
+from luthier_dataset.quality.language import language_of
+from luthier_dataset.quality.report import Tally, report
+from luthier_dataset.recipes.recipe import Origin, Row, Shape, prompt_and_answer
+
+_REMARKS = {
+    "malformed_row": QualityCheck.MALFORMED_ROW,
+    "damaged_text": QualityCheck.DAMAGED_TEXT,
+    "guessed_encoding": QualityCheck.DAMAGED_TEXT,
+    "skipped_member": QualityCheck.SKIPPED_PART,
+    "skipped_part": QualityCheck.SKIPPED_PART,
+    "unreadable_document": QualityCheck.UNREADABLE_DOCUMENT,
+}
+_LANGUAGE_SAMPLE = 2000
+"""Rows whose language is looked at, evenly spread."""
+
+
+def finish_build(setting: Setting, task: Finish) -> Finished:
+    """Judge the rows of all units and write the artifacts."""
+    return _Finishing(setting, task).run()
+
+
+class _Finishing:
+    def __init__(self, setting: Setting, task: Finish) -> None:
+        self._setting = setting
+        self._task = task
+        self._place = Workspace(Path(setting.workspace))
+        self._units = [self._place.unit(*unit) for unit in task.units]
+        made = [finished(unit, UnitMade) for unit in self._units]
+        self._made = [unit for unit in made if unit is not None]
+        if len(self._made) < len(made):
+            raise RuntimeError("a unit is not done")
+
+    def run(self) -> Finished:
+        keys = read_keys(self._joined(KEYS))
+        selection = select(
+            keys,
+            signatures(self._joined(SIGNATURES), len(keys)),
+            self._task.actions,
+            share=self._task.validation_share,
+            seed=self._setting.seed,
+        )
+        tally = self._remarked()
+        for unit in self._made:
+            tally.merge(unit.tally)
+        blocked = self._blocked(tally, selection)
+        statistics = _statistics(keys, selection, self._made)
+        unread = self._task.remarks.get("unreadable_document", 0)
+        statistics.documents = len(self._setting.sources) - unread
+        if not blocked and not selection.kept.any():
+            blocked, reason = _no_rows(statistics), "NO_ROWS"
+        else:
+            reason = "QUALITY_GATE" if blocked else ""
+        digest = "" if blocked else self._write(selection, tally, statistics)
+        findings = report(tally, self._task.actions, self._notes(selection, statistics))
+        return Finished(
+            statistics.SerializeToString(), findings.SerializeToString(), digest, blocked, reason
+        )
+
+    def _joined(self, suffix: str) -> Path:
+        """Put the files of all units behind one another."""
+        path = self._place.folder / f"all{suffix}"
+        with path.open("wb") as joined:
+            for unit in self._units:
+                with unit.with_suffix(suffix).open("rb") as file:
+                    shutil.copyfileobj(file, joined)
+        return path
+
+    def _remarked(self) -> Tally:
+        """What readers remarked: all counted, some shown."""
+        tally = Tally()
+        left = Counter(self._task.remarks)
+        for source, remark in self._task.examples:
+            origin = Origin(self._setting.sources[source].file, (), remark.place)
+            tally.note(Finding(_REMARKS[remark.code], remark.detail), origin)
+            left[remark.code] -= 1
+        for code, count in left.items():
+            check = int(_REMARKS[code])
+            tally.counts[check] = tally.counts.get(check, 0) + count
+        return tally
+
+    def _blocked(self, tally: Tally, selection: Selection) -> str:
+        """Say why the gate lets nothing through; empty if it does."""
+        counts = Counter(tally.counts)
+        counts.update({check: int(mask.sum()) for check, mask in selection.found.items()})
+        parts = []
+        for check, action in sorted(self._task.actions.items()):
+            if action == QualityRule.BLOCK and counts[check]:
+                shown = [f"{one.place}: {one.detail}" for one in tally.examples.get(check, [])[:1]]
+                parts.append(f"{counts[check]} with {name_of(check)}" + "".join(map(_first, shown)))
+        return (
+            "the quality rules let no dataset out of these rows: " + "; ".join(parts)
+            if parts
+            else ""
+        )
+
+    def _write(self, selection: Selection, tally: Tally, statistics: DatasetStatistics) -> str:
+        """Write the artifacts and return their digest; count on the way what only rows tell."""
+        table = SourceTable([(source.file, source.sha256) for source in self._setting.sources])
+        step = max(1, len(selection.kept) // _LANGUAGE_SAMPLE)
+
+        def rows() -> Iterator[tuple[StoredRow, bool, Sequence[int]]]:
+            everything = (row for unit in self._units for row in read_rows(unit))
+            for number, row in enumerate(everything):
+                compared = [check for check, mask in selection.found.items() if mask[number]]
+                for check in compared:
+                    tally.note(Finding(check, _shown(row)), row.origins[0])
+                if number % step == 0:
+                    tally.note_language(language_of(_text(row)))
+                if selection.kept[number]:
+                    statistics.rows_by_recipe[row.recipe] += 1
+                    statistics.rows_by_shape[row.shape] += 1
+                    yield row, bool(selection.validation[number]), (*row.findings, *compared)
+
+        return write_artifacts(self._place.out, rows(), table)
+
+    def _notes(self, selection: Selection, statistics: DatasetStatistics) -> list[str]:
+        notes = []
+        if self._task.validation_share and not selection.validation.any():
+            notes.append(
+                "No rows are held out for validation: every document or conversation, with all "
+                "that nearly repeats it, is more than the share that was asked for."
+            )
+        if balanced := statistics.dropped_by_reason.get(BALANCED):
+            notes.append(f"{balanced} rows were left out to give every label as many rows.")
+        return notes
+
+
+def _statistics(
+    keys: npt.NDArray[np.void], selection: Selection, made: Sequence[UnitMade]
+) -> DatasetStatistics:
+    dropped = Counter(selection.dropped)
+    for unit in made:
+        dropped.update(unit.dropped)
+    tokens = keys["tokens"][selection.kept]
+    return DatasetStatistics(
+        rows=len(tokens),
+        tokens=int(tokens.sum()),
+        learned_tokens=int(keys["learned"][selection.kept].sum()),
+        max_row_tokens=int(tokens.max(initial=0)),
+        dropped_by_reason=dropped,
+        validation_rows=int(selection.validation.sum()),
+        token_histogram=_histogram(tokens),
+    )
+
+
+def _histogram(tokens: npt.NDArray[np.int32]) -> list[TokenBin]:
+    """Bins that double, from 16 tokens to the longest row."""
+    bins, least = [], 0
+    most = 16
+    while least < tokens.max(initial=0):
+        rows = int(np.count_nonzero((tokens > least) & (tokens <= most)))
+        bins.append(TokenBin(tokens=most, rows=rows))
+        least, most = most, 2 * most
+    return bins
+
+
+def _no_rows(statistics: DatasetStatistics) -> str:
+    dropped = sorted(statistics.dropped_by_reason.items())
+    reasons = ", ".join(f"{count} {reason}" for reason, count in dropped)
+    return "the documents gave no rows" + (f"; dropped: {reasons}" if reasons else "")
+
+
+def _first(example: str) -> str:
+    return f" (the first: {example})"
+
+
+def _text(row: StoredRow) -> str:
+    body = msgspec.json.decode(row.line)
+    return "\n".join(prompt_and_answer(Row(Shape(row.shape), body, row.origins)))
+
+
+def _shown(row: StoredRow) -> str:
+    return row.line[:200]

@@ -1,0 +1,252 @@
+"""Builds datasets: a folder, the pipeline, then blobs, minted files and what the record says."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+from typing import Any
+
+from google.protobuf.json_format import MessageToDict
+from luthier.dataset.v1.dataset_pb2 import Dataset, DatasetArtifacts, DatasetStatistics
+from luthier.dataset.v1.file_pb2 import File
+from luthier_common.errors import FailedPrecondition
+from luthier_common.names import id_of, parent_of, project_of
+from luthier_common.objects.blobs import Blobs
+
+from luthier_dataset.build import artifacts
+from luthier_dataset.build.jobs import Finished, Setting, Source
+from luthier_dataset.build.pipeline import Pipeline, Plan, Report
+from luthier_dataset.build.replies import Replies
+from luthier_dataset.build.workspace import Workspace
+from luthier_dataset.cache import BlobCache
+from luthier_dataset.documents import Documents
+from luthier_dataset.files import Files
+from luthier_dataset.inference import Inference
+from luthier_dataset.models import tokenizer_files
+from luthier_dataset.pool import Pool
+from luthier_dataset.quality.report import actions
+from luthier_dataset.recipes.questions import QuestionPrompts
+from luthier_dataset.recipes.registry import registry
+
+WORKER = "luthier_dataset.build.worker"
+_PACKAGES = ("luthier", "pyarrow", "tokenizers", "pypdfium2", "tree-sitter")
+"""Those whose versions decide about rows or bytes, for the manifest."""
+_CHUNK_BYTES = 1024 * 1024
+
+
+async def _silent(stage: str, done: int, total: int) -> None:
+    """Report nothing."""
+
+
+class Build:
+    """Builds datasets; the same pinned inputs and recorded replies make the same bytes."""
+
+    def __init__(
+        self,
+        files: Files,
+        blobs: Blobs,
+        inference: Inference,
+        cache: BlobCache,
+        prompts: QuestionPrompts,
+        folder: Path,
+        *,
+        workers: int,
+    ) -> None:
+        self._files = files
+        self._blobs = blobs
+        self._inference = inference
+        self._cache = cache
+        self._prompts = prompts
+        self._folder = folder
+        self._workers = workers
+
+    async def make(self, dataset: Dataset, report: Report) -> Dataset:
+        """Make and store the rows; return a Dataset holding only what the build found out.
+
+        PlatformError of any kind; after the transient ones another try goes on where this ended.
+        """
+        workspace = self._workspace(dataset)
+        async with self.steps(dataset, workspace, report) as pipeline:
+            readings = await pipeline.read()
+            await pipeline.index()
+            units = pipeline.units(readings)
+            await pipeline.make(units)
+            finished = await pipeline.finish(units, readings, actions(dataset.quality_rules))
+        return await self._store(dataset, workspace, finished)
+
+    @asynccontextmanager
+    async def steps(
+        self,
+        dataset: Dataset,
+        workspace: Workspace,
+        report: Report = _silent,
+        *,
+        partial: bool = False,
+    ) -> AsyncIterator[Pipeline]:
+        """Open the steps of a build on a workspace; `partial` is for previews."""
+        workspace.open(code_version())
+        setting = await self._setting(dataset, workspace, partial=partial)
+        await self._replay(dataset, workspace)
+        known = registry(self._prompts)
+        kinds = [known[recipe.WhichOneof("recipe") or ""] for recipe in dataset.recipes]
+        async with (
+            Documents(self._blobs, readers=self._workers) as documents,
+            Pool(WORKER, size=self._workers) as workers,
+        ):
+            plan = Plan(
+                dataset, setting, kinds, workspace, documents, workers, self._inference, report,
+                at_once=self._workers,
+            )  # fmt: skip
+            with closing(Pipeline(plan)) as pipeline:
+                yield pipeline
+
+    def folder(self) -> Path:
+        """Return the folder of all builds."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        return self._folder
+
+    def forget(self, dataset: Dataset) -> None:
+        """Delete what a build that has ended left on disk."""
+        self._workspace(dataset).remove()
+
+    def sweep(self, building: Iterable[Dataset]) -> None:
+        """Delete what builds left on disk whose datasets are no longer being built."""
+        kept = {self._workspace(dataset).folder.name for dataset in building}
+        for folder in self._folder.glob("*"):
+            if folder.name not in kept:
+                Workspace(folder).remove()
+
+    async def _setting(self, dataset: Dataset, workspace: Workspace, *, partial: bool) -> Setting:
+        """Return what every unit needs, the model's tokenizer laid into the workspace."""
+        base = await self._inference.base_model(project_of(dataset.name), dataset.base_model)
+        if base.digest != dataset.base_model_digest:
+            raise FailedPrecondition(
+                f"{dataset.base_model} has changed since the dataset was asked for",
+                reason="BASE_MODEL_CHANGED",
+            )
+        for name, data in (await tokenizer_files(base, self._cache)).items():
+            (workspace.model / name).write_bytes(data)
+        return Setting(
+            str(workspace.folder),
+            tuple(recipe.SerializeToString(deterministic=True) for recipe in dataset.recipes),
+            tuple(Source(one.file, one.display_name, one.sha256) for one in dataset.sources),
+            self._prompts,
+            base.context_tokens,
+            dataset.base_model,
+            {dataset.base_model: base.digest, **dataset.model_digests},
+            dataset.split.seed,
+            partial,
+        )
+
+    def _workspace(self, dataset: Dataset) -> Workspace:
+        # Of the name and of the time, so that one made anew under the name finds nothing.
+        identity = hashlib.sha256(dataset.name.encode())
+        identity.update(dataset.create_time.SerializeToString(deterministic=True))
+        return Workspace(self._folder / identity.hexdigest()[:32])
+
+    async def _replay(self, dataset: Dataset, workspace: Workspace) -> None:
+        """Take over the replies of another dataset, where that is asked for."""
+        recorded = dataset.replayed_generations_sha256
+        with Replies(workspace.replies, writable=True) as replies:
+            if recorded:
+                path = await self._cache.path(project_of(dataset.name), recorded)
+                await asyncio.to_thread(replies.load, path)
+
+    async def _store(self, dataset: Dataset, workspace: Workspace, finished: Finished) -> Dataset:
+        project = project_of(dataset.name)
+        statistics = DatasetStatistics.FromString(finished.statistics)
+        rows = await self._blobs.put_file(project, workspace.out / artifacts.ROWS)
+        report = await self._blobs.put_bytes(project, finished.report)
+        stored = DatasetArtifacts(rows_sha256=rows.sha256, report_sha256=report.sha256)
+        with Replies(workspace.replies) as replies:
+            statistics.model_calls = replies.count()
+            if statistics.model_calls:
+                blob = await self._blobs.put_stream(project, _each(replies.lines()))
+                stored.generations_sha256 = blob.sha256
+        train = await self._mint(dataset, workspace.out / artifacts.TRAIN, "")
+        held_out = None
+        if statistics.validation_rows:
+            path = workspace.out / artifacts.VALIDATION
+            held_out = await self._mint(dataset, path, "-validation")
+        outcome = Dataset(
+            file=train.name,
+            validation_file=held_out.name if held_out else "",
+            digest=finished.digest,
+            artifacts=stored,
+            statistics=statistics,
+        )
+        manifest = json.dumps(manifest_of(dataset, outcome, train, held_out), sort_keys=True)
+        blob = await self._blobs.put_bytes(project, manifest.encode())
+        outcome.artifacts.manifest_sha256 = blob.sha256
+        return outcome
+
+    async def _mint(self, dataset: Dataset, path: Path, suffix: str) -> File:
+        title = dataset.display_name or id_of(dataset.name)
+        draft = File(display_name=f"{title}{suffix}.jsonl"[-255:], purpose=File.Purpose.FINE_TUNE)
+        # Of the dataset and of the content: a build that is repeated finds its own file, and one
+        # that came out otherwise can never stand under the same name.
+        identity = hashlib.sha256(dataset.name.encode())
+        identity.update(dataset.create_time.SerializeToString(deterministic=True))
+        identity.update(suffix.encode())
+        with path.open("rb") as file:
+            identity.update(hashlib.file_digest(file, "sha256").digest())
+        file_id = f"file-{identity.hexdigest()[:24]}"
+        return await self._files.create(
+            parent_of(dataset.name), draft, file_id, _pieces(path), dataset=dataset.name
+        )
+
+
+def code_version() -> str:
+    """Return what decides about a build beside its inputs: versions of our code and others'."""
+    return json.dumps(_versions(), sort_keys=True)
+
+
+def manifest_of(
+    dataset: Dataset, outcome: Dataset, train: File, held_out: File | None
+) -> Mapping[str, Any]:
+    """Return the manifest, as docs/datasets.md describes it."""
+    files = {"train": train.sha256}
+    if held_out:
+        files["validation"] = held_out.sha256
+    return {
+        "schema": "luthier.dataset/1",
+        "digest": outcome.digest,
+        "files": files,
+        "artifacts": _dict(outcome.artifacts),
+        "sources": [
+            {"sha256": one.sha256, "size_bytes": one.size_bytes, "display_name": one.display_name}
+            for one in dataset.sources
+        ],
+        "recipes": [_dict(recipe) for recipe in dataset.recipes],
+        "base_model_digest": dataset.base_model_digest,
+        "model_digests": sorted(dataset.model_digests.values()),
+        "split": _dict(dataset.split),
+        "quality_rules": [_dict(rule) for rule in dataset.quality_rules],
+        "skip_unreadable": dataset.skip_unreadable,
+        "statistics": _dict(outcome.statistics),
+        "versions": _versions(),
+    }
+
+
+def _versions() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in _PACKAGES}
+
+
+def _dict(message: Any) -> dict[str, Any]:
+    return MessageToDict(message, preserving_proto_field_name=True)
+
+
+async def _pieces(path: Path) -> AsyncIterator[bytes]:
+    with path.open("rb") as file:
+        while piece := await asyncio.to_thread(file.read, _CHUNK_BYTES):
+            yield piece
+
+
+async def _each(lines: Iterable[bytes]) -> AsyncIterator[bytes]:
+    for line in lines:
+        yield line

@@ -1,0 +1,105 @@
+"""Which rows a dataset keeps, and on which side of the split: decided over all rows together."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from luthier.dataset.v1.quality_pb2 import QualityCheck, QualityRule
+
+from luthier_dataset.quality.components import Ints
+from luthier_dataset.quality.exact import conflicts, first_of_equal
+from luthier_dataset.quality.near import Signatures, clusters
+from luthier_dataset.quality.splits import balance, hold_out
+
+_DROP = QualityRule.DROP
+_AMONG_ALL = (
+    QualityCheck.CONFLICTING_ANSWERS,
+    QualityCheck.EXACT_DUPLICATE,
+    QualityCheck.NEAR_DUPLICATE,
+)
+"""Checks that compare rows; the others are known from each row alone."""
+BALANCED = "label_balance"
+
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The fate of every row."""
+
+    kept: Mask
+    validation: Mask
+    """Held out; only kept rows are."""
+    found: Mapping[int, Mask]
+    """Rows by finding, for the checks that compare rows; of rows that earlier checks left in."""
+    dropped: Counter[str]
+    """Rows not kept, by reason: the check's name in lower case, or BALANCED."""
+
+
+def select(
+    keys: npt.NDArray[np.void],
+    signatures: Signatures,
+    actions: Mapping[int, int],
+    *,
+    share: float,
+    seed: int,
+) -> Selection:
+    """Apply the quality rules, balance labels, and hold out a share.
+
+    Each check looks at the rows that those before it left in: findings of single rows, then
+    contradictions, exact duplicates, near duplicates.
+    """
+    kept = np.ones(len(keys), bool)
+    dropped: Counter[str] = Counter()
+
+    def drop(rows: Mask, reason: str) -> None:
+        dropped[reason] += int(np.count_nonzero(rows & kept))
+        kept[rows] = False
+
+    for check in sorted(set(actions) - set(_AMONG_ALL)):
+        if actions[check] == _DROP:
+            drop((keys["checks"] >> np.uint32(check)) & 1 == 1, name_of(check))
+    roots = clusters(signatures)
+    found: dict[int, Mask] = {}
+    for check in _AMONG_ALL:
+        found[check] = _compared(check, keys, roots, kept)
+        if actions[check] == _DROP:
+            drop(found[check], name_of(check))
+    labelled = kept & (keys["label"] != 0)
+    if labelled.any():
+        stays = kept.copy()
+        stays[labelled] = balance(keys["label"][labelled], seed, keys["digest"][labelled][:, 0])
+        drop(~stays, BALANCED)
+    validation = np.zeros(len(keys), bool)
+    if share:
+        validation[kept] = hold_out(keys["group"][kept], roots[kept], share, seed)
+    return Selection(kept, validation, found, +dropped)
+
+
+def name_of(check: int) -> str:
+    """Return a check's name as a reason."""
+    return QualityCheck.Name(QualityCheck.ValueType(check)).lower()
+
+
+def _compared(check: int, keys: npt.NDArray[np.void], roots: Ints, kept: Mask) -> Mask:
+    among = np.flatnonzero(kept)
+    found = np.zeros(len(keys), bool)
+    rows = keys[among]
+    if check == QualityCheck.CONFLICTING_ANSWERS:
+        mask = conflicts(rows["prompt"], rows["answer"], rows["recipe"], rows["one_answer"])
+    elif check == QualityCheck.EXACT_DUPLICATE:
+        mask = first_of_equal(rows["digest"]) != np.arange(len(among))
+    else:
+        mask = ~_first_of_each(roots[among])
+    found[among[mask]] = True
+    return found
+
+
+def _first_of_each(roots: Ints) -> Mask:
+    first = np.zeros(len(roots), bool)
+    first[np.unique(roots, return_index=True)[1]] = True
+    return first

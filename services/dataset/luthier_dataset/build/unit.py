@@ -1,0 +1,172 @@
+"""One unit of a build: a recipe over a part of a source, measured and checked row by row."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections import Counter
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path, PurePath
+
+import msgspec
+from luthier.dataset.v1.quality_pb2 import QualityCheck
+from luthier.dataset.v1.recipe_pb2 import Recipe
+from luthier_common.errors import FailedPrecondition
+
+from luthier_dataset.build.jobs import MakeUnit, Setting, UnitMade
+from luthier_dataset.build.replies import Question, Replies, key_of, write_questions
+from luthier_dataset.build.stored import RowWriter, StoredRow, row_keys
+from luthier_dataset.build.workspace import Workspace, finish
+from luthier_dataset.models import counter_in
+from luthier_dataset.quality.checks import RowChecks
+from luthier_dataset.quality.findings import Finding
+from luthier_dataset.quality.report import Tally
+from luthier_dataset.readers.items import Item, load
+from luthier_dataset.recipes.recipe import (
+    Ask,
+    Document,
+    Kind,
+    Passage,
+    Reply,
+    Row,
+    prompt_and_answer,
+)
+from luthier_dataset.recipes.registry import registry
+from luthier_dataset.rows import format_row
+from luthier_dataset.search import Index
+
+DEFAULT_CONTEXT = 2048
+"""Where a model does not say how many tokens its context holds."""
+
+
+MOST_QUESTIONS = 20_000
+"""Questions that a unit asks at once, so that those of a long document do not fill the memory."""
+
+
+class UnitTools:
+    """The tools of a recipe that runs in a worker; implements `Tools`."""
+
+    def __init__(self, setting: Setting, replies: Replies) -> None:
+        self._setting = setting
+        self._replies = replies
+        self._place = Workspace(Path(setting.workspace))
+        self.tokenizer = tokenizer(self._place.model)
+        self.context_tokens = setting.context_tokens or DEFAULT_CONTEXT
+        self.dropped: Counter[str] = Counter()
+        self.questions: dict[str, Ask] = {}
+
+    def ask(self, ask: Ask) -> Reply | None:
+        """See `Tools`."""
+        model = ask.model or self._setting.base_model
+        key = key_of(ask, self._setting.digests[model])
+        reply = self._replies.get(key)
+        if reply is None and len(self.questions) < MOST_QUESTIONS:
+            self.questions[key] = msgspec.structs.replace(ask, model=model)
+        return reply
+
+    def search(self, query: str, most: int) -> list[Passage]:
+        """See `Tools`."""
+        return _index(self._place.index).search(query, most)
+
+    def drop(self, reason: str, count: int = 1) -> None:
+        """See `Tools`."""
+        self.dropped[reason] += count
+
+    def random(self, key: str) -> random.Random:
+        """See `Tools`."""
+        digest = hashlib.sha256(f"{self._setting.seed}:{key}".encode("utf-8", "surrogatepass"))
+        return random.Random(digest.digest())
+
+
+def make_unit(setting: Setting, task: MakeUnit) -> UnitMade:
+    """Make a unit's rows; if something has to be asked first, write that down instead."""
+    workspace = Workspace(Path(setting.workspace))
+    path = workspace.unit(task.recipe, task.source, task.part)
+    config = Recipe.FromString(setting.recipes[task.recipe])
+    name = config.WhichOneof("recipe") or ""
+    kind = registry(setting.prompts)[name]
+    document = document_of(setting, task.source, task.start, task.end)
+    tally, shapes = Tally(), set[str]()
+    with Replies(workspace.replies) as replies, RowWriter(path) as writer:
+        tools = UnitTools(setting, replies)
+        for row in kind.make_rows(config, document, tools):
+            # What a run with open questions makes is made again.
+            if tools.questions and not setting.partial:
+                if len(tools.questions) == MOST_QUESTIONS:
+                    break
+                continue
+            if _store(row, name, kind, document, tools, task.recipe, writer, tally):
+                shapes.add(str(row.shape))
+    questions = tools.questions
+    made = UnitMade(writer.rows, tuple(sorted(shapes)), dict(tools.dropped), tally, len(questions))
+    if questions:
+        write_questions(path, [Question(key, ask) for key, ask in questions.items()])
+    else:
+        finish(path, made)
+    return made
+
+
+def _store(
+    row: Row,
+    name: str,
+    kind: Kind,
+    document: Document,
+    tools: UnitTools,
+    recipe: int,
+    writer: RowWriter,
+    tally: Tally,
+) -> bool:
+    try:
+        measured = tools.tokenizer.measure(row.shape, row.body)
+    except FailedPrecondition:
+        tools.drop("chat_template_refuses")
+        return False
+    findings = list(_checks().check(row))
+    if measured.tokens > tools.context_tokens:
+        detail = f"{measured.tokens} tokens; the model's context holds {tools.context_tokens}"
+        findings.append(Finding(QualityCheck.OVER_LONG, detail))
+    stored = StoredRow(
+        line=format_row(row.body).decode().rstrip("\n"),
+        shape=str(row.shape),
+        recipe=name,
+        origins=row.origins,
+        tokens=measured.tokens,
+        learned=measured.learned,
+        findings=tuple(sorted({finding.check for finding in findings})),
+        label=row.label,
+    )
+    group = row.group or document.sha256
+    keys = row_keys(row, stored, recipe, one_answer=kind.one_answer, group=group)
+    writer.write(stored, keys, "\n".join(prompt_and_answer(row)))
+    tally.add(findings, row.origins[0], row.label)
+    return True
+
+
+def document_of(setting: Setting, number: int, start: int, end: int) -> Document:
+    """Return a source, with the items that lie between two offsets of its file of items."""
+    source = setting.sources[number]
+    path = Workspace(Path(setting.workspace)).items(number)
+
+    def items() -> Iterator[Item]:
+        with path.open("rb") as file:
+            file.seek(start)
+            while file.tell() < end and (line := file.readline()):
+                yield load(line)
+
+    title = PurePath(source.display_name).stem
+    return Document(source.file, title, source.sha256, items)
+
+
+tokenizer = lru_cache(maxsize=2)(counter_in)
+"""`counter_in`, once a folder."""
+
+
+@lru_cache(maxsize=2)
+def _index(path: Path) -> Index:
+    return Index(path)
+
+
+@lru_cache(maxsize=1)
+def _checks() -> RowChecks:
+    return RowChecks()

@@ -1,0 +1,33 @@
+"""Connected components of pairs, many at a time."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+
+
+def connect(root: Ints, left: Ints, right: Ints) -> None:
+    """Join the components of `left[i]` and `right[i]`, for every i, in place.
+
+    `root[i]` is the lowest member of the component of i, before and after; start from
+    `numpy.arange(n)`. Roots are hooked to lower roots and paths halved until nothing changes
+    (Shiloach and Vishkin 1982), so the result does not depend on the order of the pairs.
+    """
+    while True:
+        left, right = root[left], root[right]
+        apart = left != right
+        if not apart.any():
+            return
+        left, right = left[apart], right[apart]
+        np.minimum.at(root, np.maximum(left, right), np.minimum(left, right))
+        _flatten(root)
+
+
+def _flatten(root: Ints) -> None:
+    while True:
+        above = root[root]
+        if np.array_equal(above, root):
+            return
+        root[:] = above

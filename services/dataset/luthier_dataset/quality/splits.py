@@ -1,0 +1,62 @@
+"""Which rows are held out for validation, and which balance their labels."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+from numpy.typing import NDArray
+
+from luthier_dataset.quality.components import Ints, connect
+
+Mask = NDArray[np.bool_]
+
+
+def hold_out(groups: NDArray[np.uint64], clusters: Ints, share: float, seed: int) -> Mask:
+    """Return which rows are held out: at most `share` of them, nothing if nothing fits.
+
+    Rows of one group stay together, and so do groups that a cluster of near duplicates links.
+    These components are taken in the order of a seeded hash of their lowest group, each that
+    still fits; what is chosen does not depend on the order of the rows.
+    """
+    if not 0 <= share < 1:
+        raise ValueError(f"a share of {share} is not from 0 to below 1")
+    keys, group_of = np.unique(groups, return_inverse=True)
+    _, first, cluster_of = np.unique(clusters, return_index=True, return_inverse=True)
+    root = np.arange(len(keys), dtype=np.int64)
+    connect(root, group_of, group_of[first[cluster_of]])
+    component_of = root[group_of]
+    rows = np.bincount(component_of, minlength=len(keys))
+    room = int(share * len(groups))
+    held = np.zeros(len(keys), np.bool_)
+    lowest = np.flatnonzero(rows)
+    for component in lowest[np.argsort(_ranks(keys[lowest], seed), kind="stable")]:
+        if rows[component] <= room:
+            held[component] = True
+            room -= int(rows[component])
+        if not room:
+            break
+    return held[component_of]
+
+
+def balance(labels: NDArray[np.uint64], seed: int, keys: NDArray[np.uint64]) -> Mask:
+    """Return which rows are kept so that each label has as many as the rarest one.
+
+    Those with the lowest seeded hashes of `keys`, one for each row, are; of equal keys the first.
+    """
+    _, code, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    order = np.lexsort((_ranks(keys, seed), code))
+    starts = np.cumsum(counts) - counts
+    place = np.arange(len(labels)) - np.repeat(starts, counts)
+    keep = np.zeros(len(labels), np.bool_)
+    keep[order] = place < counts.min(initial=len(labels))
+    return keep
+
+
+def _ranks(keys: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:
+    salt = hashlib.blake2b(str(seed).encode(), digest_size=16).digest()
+    ranks = (
+        hashlib.blake2b(int(key).to_bytes(8, "little"), digest_size=8, key=salt).digest()
+        for key in keys
+    )
+    return np.frombuffer(b"".join(ranks), "<u8")

@@ -1,0 +1,1 @@
+"""Source code: its languages, its syntax trees, and the units in them."""

@@ -1,0 +1,340 @@
+"""What can be known about a dataset: before it is built, when it is ready, after it is deleted."""
+
+import io
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from luthier.dataset.v1.dataset_pb2 import Dataset, DatasetRow
+from luthier.dataset.v1.dataset_service_pb2 import (
+    CreateDatasetRequest,
+    DeleteDatasetRequest,
+    GetDatasetRequest,
+    GetManifestRequest,
+    GetQualityReportRequest,
+    ListDatasetRowsRequest,
+    ListDatasetsRequest,
+    PreviewDatasetRequest,
+    PreviewDatasetResponse,
+)
+from luthier.dataset.v1.file_pb2 import File
+from luthier.dataset.v1.file_service_pb2 import DeleteFileRequest, GetFileRequest
+from luthier.dataset.v1.quality_pb2 import QualityCheck, QualityRule
+from luthier.dataset.v1.recipe_pb2 import (
+    HeadingsRecipe,
+    PairsRecipe,
+    QuestionsRecipe,
+    RawRecipe,
+    Recipe,
+    RowsRecipe,
+)
+from luthier_common.errors import FailedPrecondition, InvalidArgument, NotFound
+from luthier_common.nats_process import NatsProcess
+
+from tests.support.dataset_service import DatasetClient, DatasetServer, dataset_service, store
+from tests.support.eventually import eventually
+from tests.support.grpc_server import caller, serving
+from tests.support.nats_server import nats_server
+from tests.support.scripted_inference import BASE_MODEL, ScriptedInference, import_base_model
+
+State = Dataset.State
+HEADINGS = Recipe(headings=HeadingsRecipe())
+QUESTIONS = Recipe(questions=QuestionsRecipe(questions_per_statement=1))
+RAW = Recipe(raw=RawRecipe(chunk_tokens=8))
+ROWS = Recipe(rows=RowsRecipe())
+
+
+def handbook(number: int) -> bytes:
+    return (
+        f"# Handbook {number}\n\n## Leave\n\nEveryone at house {number} gets {number + 20} days."
+        f"\n\n## Travel\n\nTrains of house {number} leave at {number + 40} past nine.\n"
+    ).encode()
+
+
+def answer(prompt: str) -> str:
+    if prompt.startswith("Write"):
+        return f"What is said of {' '.join(prompt.split()[4:8])}?"
+    return next(word.strip(".") for word in prompt.split()[::-1] if word.strip(".").isdigit())
+
+
+@pytest.fixture
+async def nats(tmp_path: Path) -> AsyncIterator[NatsProcess]:
+    async with nats_server(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+async def model(tmp_path: Path) -> ScriptedInference:
+    return ScriptedInference(await import_base_model(store(tmp_path)), answer)
+
+
+@pytest.fixture
+async def server(
+    tmp_path: Path, nats: NatsProcess, model: ScriptedInference
+) -> AsyncIterator[DatasetServer]:
+    async with (
+        serving(*model.services()) as running,
+        dataset_service(tmp_path, nats.url, running.address) as opened,
+    ):
+        yield opened
+
+
+@pytest.fixture
+def client(server: DatasetServer) -> DatasetClient:
+    return server.client()
+
+
+def draft(*sources: str, recipes: tuple[Recipe, ...] = (HEADINGS,), **fields: object) -> Dataset:
+    return Dataset(source_files=sources, recipes=recipes, base_model=BASE_MODEL, **fields)  # type: ignore[arg-type]
+
+
+async def built(client: DatasetClient, dataset: Dataset, name: str = "") -> Dataset:
+    request = CreateDatasetRequest(parent="projects/acme", dataset=dataset, dataset_id=name)
+    created = await client.datasets.CreateDataset(request)
+
+    async def look() -> Dataset:
+        found = await client.datasets.GetDataset(GetDatasetRequest(name=created.name))
+        assert found.state != State.BUILDING
+        return found
+
+    return await eventually(look, timeout=60)
+
+
+async def handbooks(client: DatasetClient, count: int = 6) -> list[str]:
+    files = [await client.upload(handbook(number), f"{number}.md") for number in range(count)]
+    return [file.name for file in files]
+
+
+async def rows(client: DatasetClient, name: str, **fields: object) -> list[DatasetRow]:
+    request = ListDatasetRowsRequest(parent=name, page_size=1000, **fields)  # type: ignore[arg-type]
+    return list((await client.datasets.ListDatasetRows(request)).rows)
+
+
+async def preview(client: DatasetClient, dataset: Dataset, size: int = 0) -> PreviewDatasetResponse:
+    request = PreviewDatasetRequest(parent="projects/acme", dataset=dataset, page_size=size)
+    return await client.datasets.PreviewDataset(request)
+
+
+async def test_a_split_holds_whole_documents_out(client: DatasetClient) -> None:
+    sources = await handbooks(client)
+    dataset = await built(client, draft(*sources, split={"validation_share": 0.4, "seed": 3}))
+    assert dataset.statistics.rows == 12
+    assert dataset.statistics.validation_rows == 4
+    sides: dict[str, set[bool]] = {}
+    for row in await rows(client, dataset.name):
+        sides.setdefault(row.source_file, set()).add(row.validation)
+    assert all(len(side) == 1 for side in sides.values())
+    train = (await client.download(dataset.file)).splitlines()
+    held_out = (await client.download(dataset.validation_file)).splitlines()
+    assert (len(train), len(held_out)) == (8, 4)
+    assert not set(train) & set(held_out)
+    minted = await client.files.GetFile(GetFileRequest(name=dataset.validation_file))
+    assert (minted.dataset, minted.purpose) == (dataset.name, File.Purpose.FINE_TUNE)
+
+
+async def test_one_document_cannot_be_split_and_the_report_says_so(client: DatasetClient) -> None:
+    source = (await handbooks(client, 1))[0]
+    dataset = await built(client, draft(source, split={"validation_share": 0.5}))
+    assert (dataset.state, dataset.validation_file) == (State.READY, "")
+    report = await client.datasets.GetQualityReport(GetQualityReportRequest(dataset=dataset.name))
+    assert any("No rows are held out" in note for note in report.notes)
+    assert "No rows are held out" in report.text
+
+
+async def test_the_manifest_names_everything_by_digest(client: DatasetClient) -> None:
+    sources = await handbooks(client, 2)
+    dataset = await built(client, draft(*sources, recipes=(QUESTIONS,)))
+    found = await client.datasets.GetManifest(GetManifestRequest(dataset=dataset.name))
+    manifest = json.loads(found.json)
+    file = await client.files.GetFile(GetFileRequest(name=dataset.file))
+    assert manifest["digest"] == dataset.digest
+    assert manifest["files"] == {"train": file.sha256}
+    assert [one["sha256"] for one in manifest["sources"]] == [
+        source.sha256 for source in dataset.sources
+    ]
+    assert manifest["recipes"] == [{"questions": {"questions_per_statement": 1}}]
+    assert manifest["artifacts"]["generations_sha256"] == dataset.artifacts.generations_sha256
+    assert manifest["statistics"]["model_calls"] == "8"
+    assert manifest["versions"]["luthier"]
+    assert sources[0] not in found.json
+
+
+async def test_the_rows_are_a_parquet_file_with_lineage(
+    tmp_path: Path, client: DatasetClient
+) -> None:
+    sources = await handbooks(client, 2)
+    dataset = await built(client, draft(*sources))
+    data = await store(tmp_path).read("acme", dataset.artifacts.rows_sha256)
+    table = pq.read_table(io.BytesIO(data)).to_pylist()
+    assert [row["origins"][0]["source"] for row in table] == [0, 0, 1, 1]
+    second = table[1]["origins"][0]
+    text = handbook(0)
+    assert text[second["start_byte"] : second["end_byte"]].decode() == (
+        "Trains of house 0 leave at 40 past nine."
+    )
+    assert second["sha256"] == dataset.sources[0].sha256
+    assert (second["line"], second["heading_path"]) == (9, ["Handbook 0", "Travel"])
+
+
+async def test_which_datasets_and_rows_saw_a_document(client: DatasetClient) -> None:
+    sources = await handbooks(client, 3)
+    one = await built(client, draft(*sources[:2]), "one")
+    two = await built(client, draft(*sources[1:]), "two")
+    twin = (await client.upload(handbook(1), "copy.md")).name
+
+    async def saw(file: str, **fields: object) -> list[str]:
+        request = ListDatasetsRequest(parent="projects/acme", source_file=file, **fields)  # type: ignore[arg-type]
+        return sorted(one.name for one in (await client.datasets.ListDatasets(request)).datasets)
+
+    assert await saw(sources[0]) == [one.name]
+    # The question is about what the document says, not about its name.
+    assert await saw(sources[1]) == await saw(twin) == sorted([one.name, two.name])
+    await client.datasets.DeleteDataset(DeleteDatasetRequest(name=two.name))
+    await client.files.DeleteFile(DeleteFileRequest(name=sources[2]))
+    assert await saw(sources[2]) == []
+    assert await saw(sources[2], show_deleted=True) == [two.name]
+    of_second = await rows(client, one.name, source_file=sources[1])
+    assert [row.heading_path[0] for row in of_second] == ["Handbook 1", "Handbook 1"]
+    assert len(await rows(client, one.name)) == 4
+
+
+async def test_pages_of_the_rows_of_a_document_miss_nothing(client: DatasetClient) -> None:
+    sources = await handbooks(client, 3)
+    dataset = await built(client, draft(*sources))
+    seen, token = [], ""
+    while True:
+        page = await client.datasets.ListDatasetRows(
+            ListDatasetRowsRequest(
+                parent=dataset.name, page_size=1, page_token=token, source_file=sources[1]
+            )
+        )
+        seen += [row.heading_path[-1] for row in page.rows]
+        if not (token := page.next_page_token):
+            break
+    assert seen == ["Leave", "Travel"]
+
+
+async def test_deleting_names_what_depends_on_it(client: DatasetClient) -> None:
+    source = (await handbooks(client, 1))[0]
+    dataset = await built(client, draft(source), "base")
+    later = await built(client, draft(dataset.file, recipes=(ROWS,)), "later")
+    assert later.state == State.READY
+    tombstone = await client.files.DeleteFile(DeleteFileRequest(name=source))
+    assert list(tombstone.dependents) == [dataset.name]
+    gone = await client.datasets.DeleteDataset(DeleteDatasetRequest(name=dataset.name))
+    assert list(gone.dependents) == [dataset.file, later.name]
+    with pytest.raises(NotFound):
+        await rows(client, dataset.name)
+    # What was made of it stays.
+    assert len(await rows(client, later.name)) == 2
+
+
+async def test_a_rule_can_block_the_build(client: DatasetClient) -> None:
+    secret = b"# Access\n\nThe password is: aws_secret_access_key = "
+    secret += b"'wJalrXUtnFEMI/K7MDENG/bPxRfiCYzzzzzzKEYA'\n"
+    source = (await client.upload(secret, "access.md")).name
+    rule = QualityRule(check=QualityCheck.SECRET, action=QualityRule.BLOCK)
+    blocked = await built(client, draft(source, quality_rules=[rule]))
+    assert blocked.state == State.FAILED
+    assert "1 with secret" in blocked.error.message
+    assert "wJalrXUtnFEMI" not in blocked.error.message
+    reported = await built(client, draft(source))
+    assert reported.state == State.READY
+    assert [list(row.findings) for row in await rows(client, reported.name)] == [["SECRET"]]
+
+
+async def test_rows_of_two_shapes_are_refused(client: DatasetClient) -> None:
+    source = (await handbooks(client, 1))[0]
+    dataset = await built(client, draft(source, recipes=(HEADINGS, RAW)))
+    assert dataset.state == State.FAILED
+    assert "chat rows by headings" in dataset.error.message
+    assert "text rows by raw" in dataset.error.message
+
+
+async def test_malformed_rows_are_reported_with_line_and_reason(client: DatasetClient) -> None:
+    lines = b'{"prompt": "a", "completion": "b"}\n{"prompt": \n{"prompt": "c", "completion": "d"}\n'
+    source = (await client.upload(lines, "rows.jsonl")).name
+    dataset = await built(client, draft(source, recipes=(ROWS,)))
+    assert dataset.statistics.rows == 2
+    report = await client.datasets.GetQualityReport(GetQualityReportRequest(dataset=dataset.name))
+    found = {finding.check: finding for finding in report.findings}
+    malformed = found[QualityCheck.MALFORMED_ROW]
+    assert (malformed.count, malformed.examples[0].place) == (1, "line 2")
+    assert "JSON" in malformed.examples[0].detail
+
+
+async def test_labels_are_balanced_over_all_documents(client: DatasetClient) -> None:
+    tables = [
+        "text,label\n" + "".join(f"good thing {part} {n},yes\n" for n in range(6)) + extra
+        for part, extra in enumerate(("bad thing 1,no\n", "bad thing 2,no\n"))
+    ]
+    names = [(await client.upload(t.encode(), f"{n}.csv")).name for n, t in enumerate(tables)]
+    pairs = PairsRecipe(input_field="text", output_field="label", balance_labels=True)
+    dataset = await built(client, draft(*names, recipes=(Recipe(pairs=pairs),)))
+    answers = [row.messages[-1].content for row in await rows(client, dataset.name)]
+    assert sorted(answers) == ["no", "no", "yes", "yes"]
+    report = await client.datasets.GetQualityReport(GetQualityReportRequest(dataset=dataset.name))
+    assert dict(report.rows_by_label) == {"yes": 12, "no": 2}
+
+
+async def test_a_preview_shows_rows_as_the_model_reads_them(client: DatasetClient) -> None:
+    sources = await handbooks(client, 4)
+    found = await preview(client, draft(*sources), 3)
+    assert len(found.rows) == 3
+    spans = [(span.text, span.learned) for span in found.rows[0].spans]
+    assert "".join(text for text, _ in spans) == (
+        "user Handbook 0 > Leave end assistant Everyone at house 0 gets 20 days. end "
+    )
+    assert "Everyone at house 0 gets 20 days." in "".join(t for t, learned in spans if learned)
+    assert "Handbook" not in "".join(text for text, learned in spans if learned)
+    assert (found.estimate.rows, found.estimate.read_share) == (8, 1.0)
+    page = await client.datasets.ListDatasets(ListDatasetsRequest(parent="projects/acme"))
+    assert list(page.datasets) == []
+    dataset = await built(client, draft(*sources))
+    assert found.estimate.tokens == dataset.statistics.tokens
+
+
+async def test_a_preview_asks_little_and_estimates_the_rest(
+    client: DatasetClient, model: ScriptedInference
+) -> None:
+    sources = await handbooks(client, 20)
+    found = await preview(client, draft(*sources, recipes=(QUESTIONS,)), 2)
+    assert len(found.rows) == 2
+    asked = len(model.asked)
+    dataset = await built(client, draft(*sources, recipes=(QUESTIONS,)))
+    assert asked < dataset.statistics.model_calls
+    assert found.estimate.model_calls == dataset.statistics.model_calls
+    assert found.estimate.rows == dataset.statistics.rows
+    assert found.estimate.model_tokens > 0
+
+
+async def test_a_preview_refuses_what_a_build_would_refuse(client: DatasetClient) -> None:
+    source = (await handbooks(client, 1))[0]
+    with pytest.raises(InvalidArgument) as caught:
+        await preview(client, draft(source, recipes=()))
+    assert caught.value.field == "dataset.recipes"
+    broken = (await client.upload(b"no word", "a.docx")).name
+    with pytest.raises(FailedPrecondition, match=r"a\.docx .* cannot be read"):
+        await preview(client, draft(broken))
+    with pytest.raises(NotFound):
+        await preview(client, draft("projects/acme/files/none"))
+
+
+async def test_what_is_not_ready_has_no_report(
+    client: DatasetClient, server: DatasetServer, model: ScriptedInference
+) -> None:
+    model.open.clear()
+    source = (await handbooks(client, 1))[0]
+    request = CreateDatasetRequest(
+        parent="projects/acme", dataset=draft(source, recipes=(QUESTIONS,)), dataset_id="slow"
+    )
+    name = (await client.datasets.CreateDataset(request)).name
+    rival = server.client(caller("rival"))
+    for user, error in ((client, FailedPrecondition), (rival, NotFound)):
+        with pytest.raises(error):
+            await user.datasets.GetQualityReport(GetQualityReportRequest(dataset=name))
+        with pytest.raises(error):
+            await user.datasets.GetManifest(GetManifestRequest(dataset=name))
+    model.open.set()

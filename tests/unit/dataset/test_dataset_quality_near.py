@@ -1,0 +1,127 @@
+import random
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from luthier_dataset.quality.near import PERMUTATIONS, Signer, clusters
+from luthier_dataset.quality.shingles import shingle_hashes
+from numpy.typing import NDArray
+
+_SIGNER = Signer()
+
+
+def _document(source: random.Random, length: int = 100) -> list[str]:
+    return [f"w{source.randrange(5000)}" for _ in range(length)]
+
+
+def _shingles(words: list[str]) -> set[tuple[str, ...]]:
+    return set(zip(*(words[start:] for start in range(5)), strict=False))
+
+
+def _jaccard(one: list[str], other: list[str]) -> float:
+    left, right = _shingles(one), _shingles(other)
+    return len(left & right) / len(left | right)
+
+
+def _changed(source: random.Random, words: list[str], places: int) -> list[str]:
+    copy = list(words)
+    for place in source.sample(range(len(words)), places):
+        copy[place] = "changed"
+    return copy
+
+
+def _roots(texts: list[str]) -> list[int]:
+    return [int(root) for root in clusters(_SIGNER.sign(texts))]
+
+
+def test_the_hashes_are_those_of_the_shingles() -> None:
+    texts = ["a b c d e f g", "x a b, c D e!", "f g", "", "?!", "g f", "a b c d e f g a b c d e"]
+    hashes, offsets = shingle_hashes(texts)
+    parts = [hashes[a:b].tolist() for a, b in pairwise(offsets.tolist())]
+    assert [len(part) for part in parts] == [3, 2, 1, 1, 1, 1, 8]
+    assert parts[1][1] == parts[0][0] == parts[6][0] == parts[6][7]
+    assert parts[6][:3] == parts[0]
+    assert len({value for part in parts for value in part}) == 3 + 1 + 4 + 4
+
+
+def test_signatures_are_the_same_everywhere() -> None:
+    # Counted once and written down: another platform or version of a library shows here.
+    signed = _SIGNER.sign(["The pump is switched off before the lid is opened.", "Straße", ""])
+    assert signed.dtype == np.uint8
+    assert signed.shape == (3, PERMUTATIONS)
+    expected = [[228, 49, 125, 28], [202, 87, 243, 133], [198, 47, 48, 84]]
+    assert signed[:, :4].tolist() == expected
+
+
+def test_signatures_do_not_depend_on_what_is_signed_together() -> None:
+    source = random.Random(3)
+    texts = [" ".join(_document(source, source.randrange(2000))) for _ in range(60)]
+    alone = np.concatenate([_SIGNER.sign([text]) for text in texts])
+    assert np.array_equal(_SIGNER.sign(texts), alone)
+    assert _SIGNER.sign([]).shape == (0, PERMUTATIONS)
+
+
+def test_signatures_estimate_the_jaccard_similarity() -> None:
+    source = random.Random(5)
+    errors = []
+    for places in (0, 1, 2, 4, 8, 16):
+        for _ in range(30):
+            one = _document(source)
+            other = _changed(source, one, places)
+            left, right = _SIGNER.sign([" ".join(one), " ".join(other)])
+            errors.append(float((left == right).mean()) - _jaccard(one, other))
+    assert abs(float(np.mean(errors))) < 0.01
+    assert float(np.std(errors)) < 0.045
+
+
+def test_near_duplicates_are_found_and_others_are_not() -> None:
+    source = random.Random(8)
+    originals = [_document(source) for _ in range(600)]
+    near = [_changed(source, one, 1) for one in originals[:300]]
+    far = [_changed(source, one, 12) for one in originals[300:]]
+    assert min(map(_jaccard, originals, near)) >= 0.89
+    assert max(map(_jaccard, originals[300:], far)) < 0.6
+    roots = _roots([" ".join(words) for words in [*originals, *near, *far]])
+    assert sum(roots[600 + row] == row for row in range(300)) >= 297
+    assert roots[:600] == list(range(600))
+    assert roots[900:] == list(range(900, 1200))
+
+
+def test_a_cluster_goes_by_its_lowest_row_through_chains() -> None:
+    source = random.Random(2)
+    first = _document(source, 200)
+    chain = [first]
+    for place in range(0, 120, 3):
+        chain.append([*chain[-1][:place], "x", *chain[-1][place + 1 :]])
+    assert _jaccard(chain[0], chain[-1]) < 0.5
+    assert set(_roots([" ".join(words) for words in chain])) == {0}
+
+
+@given(st.lists(st.sampled_from(["a b c d e f", "a b", "b a", "", "!", "ü", "泵 泵"]), max_size=30))
+@settings(max_examples=50)
+def test_equal_texts_always_cluster(texts: list[str]) -> None:
+    roots = _roots(texts)
+    assert roots == [texts.index(text) for text in texts]
+
+
+def test_thousands_of_rows_with_one_phrase_take_bounded_work() -> None:
+    rows: NDArray[Any] = np.random.default_rng(1).integers(0, 256, (5000, PERMUTATIONS), np.uint8)
+    rows[:, :8] = 7
+    rows[4000:] = rows[:1000]
+    roots = clusters(rows)
+    assert roots.tolist() == [*range(4000), *range(1000)]
+
+
+def test_the_threshold_bounds_what_is_alike() -> None:
+    rows: NDArray[Any] = np.zeros((2, PERMUTATIONS), np.uint8)
+    rows[1, 100:] = 1
+    assert clusters(rows, 0.78).tolist() == [0, 0]
+    assert clusters(rows, 0.79).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_there_may_be_nothing_to_compare(rows: int) -> None:
+    assert clusters(_SIGNER.sign(["a"] * rows)).tolist() == list(range(rows))
