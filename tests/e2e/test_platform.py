@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from openai.types.fine_tuning import FineTuningJob
@@ -149,6 +150,49 @@ def test_a_tuned_model_is_served_at_once_and_streams(
 
 
 KILLED = ("luthier_gateway", "luthier_dataset", "luthier_trainer", "luthier_inference")
+
+
+def dataset(platform: LuthierUp, dataset_id: str) -> dict[str, Any]:
+    """Wait until a dataset is built."""
+
+    def built() -> dict[str, Any] | None:
+        found: Any = platform.client.get(f"/datasets/{dataset_id}", cast_to=object)
+        return found if found["status"] != "building" else None
+
+    return until(built, 120)  # type: ignore[return-value]
+
+
+def test_an_uploaded_file_becomes_an_implicit_dataset(
+    platform: LuthierUp, tuned: FineTuningJob
+) -> None:
+    named = until(lambda: platform.client.fine_tuning.jobs.retrieve(tuned.id).training_dataset)
+    found = dataset(platform, named)
+    assert (found["status"], found["source_files"]) == ("ready", [tuned.training_file])
+    assert found["statistics"]["rows"] == 24
+    original = platform.client.files.content(tuned.training_file).read()
+    assert platform.client.files.content(found["file"]).read() == original
+
+
+def test_a_served_model_summarizes_code_and_writes_questions(platform: LuthierUp) -> None:
+    code = b"def leave(years):\n    return 24 + years\n\ndef travel(days):\n    return 40 * days\n"
+    text = b"# Leave\n\nEveryone at Acme gets 24 days of leave. Requests go to Mira Okafor.\n"
+    files = [
+        platform.client.files.create(file=(name, data), purpose="user_data").id
+        for name, data in (("house.py", code), ("leave.md", text))
+    ]
+    recipes = [{"type": "headings"}, {"type": "code_summary"}, {"type": "questions"}]
+    body = {"model": platform.model, "source_files": files, "recipes": recipes}
+    made: Any = platform.client.post("/datasets", body=body, cast_to=object)
+    found = dataset(platform, made["id"])
+    assert found["status"] == "ready", found["error"]
+    figures = found["statistics"]
+    # Nothing is said of the prose; but two functions were put to the model, and two statements
+    # six times, and each came out as a row or was counted.
+    dropped = sum(figures["dropped_by_reason"].values())
+    assert figures["rows"] + dropped - figures["rows_by_recipe"]["headings"] == 2 + 2 * 6
+    assert figures["rows_by_recipe"]["questions"] > 0
+    assert figures["model_calls"] >= 2 + 2 * 6
+    assert found["artifacts"]["generations_sha256"]
 
 
 @pytest.mark.parametrize("service", [*KILLED, "luthier_inference.engine", "nats-server"])

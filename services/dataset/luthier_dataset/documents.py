@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Self
 
@@ -20,6 +21,8 @@ from luthier_dataset.readers.job import Reading, ReadJob
 from luthier_dataset.readers.kinds import SUPPORTED, Kind, kind_of
 
 _LONGEST_MESSAGE = 500
+_LONGEST_NAME = 60
+"""Characters; of four bytes each they are still what a file may be called."""
 _MIB = 1024 * 1024
 _BROKE_DOWN = "its reader broke down or used more memory or time than allowed"
 
@@ -35,7 +38,7 @@ class ReaderLimits:
     seconds_per_mib: float = 0.5
     """Added to both times for each MiB of the document."""
     output_bytes: int = 256 * _MIB
-    output_per_byte: int = 8
+    output_per_byte: int = 24
     """Added to the output for each byte of the document."""
 
 
@@ -60,12 +63,11 @@ class Documents:
         or too large. NotFound, DataLoss: its bytes are gone.
         """
         kind = check_source(source, self._limits)
-        document = target.with_suffix(".document")
-        await self._blobs.fetch_to(project_of(source.file), source.sha256, document)
-        try:
+        with TemporaryDirectory(prefix="document-", dir=target.parent) as folder:
+            # Under its own name: a source file's path is told, and its language by it.
+            document = Path(folder, PurePath(source.display_name).name[-_LONGEST_NAME:])
+            await self._blobs.fetch_to(project_of(source.file), source.sha256, document)
             return await self._run(self._job(source, kind, document, target))
-        finally:
-            document.unlink(missing_ok=True)
 
     async def _run(self, job: ReadJob) -> Reading:
         wall = self._limits.wall_seconds + (job.cpu_seconds - self._limits.cpu_seconds)

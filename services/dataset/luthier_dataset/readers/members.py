@@ -22,7 +22,7 @@ from luthier_dataset.readers.items import UnreadableDocument
 MAX_MEMBERS = 100_000
 MAX_UNPACKED_BYTES = 2 * 1024 * 1024 * 1024
 """Most bytes read from an archive; counted as they are read, whatever it declares."""
-MAX_HELD_BYTES = 320 * 1024 * 1024
+MAX_HELD_BYTES = 256 * 1024 * 1024
 """Most memory for the texts of a TAR, which are held, compressed anew, until all are known: it
 has no list of members, and they are given in the order of their names."""
 BINARY = "it is binary"

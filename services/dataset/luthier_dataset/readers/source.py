@@ -16,8 +16,8 @@ from luthier_dataset.readers.items import CodeFile, CodeUnit, Place, Remark, Unr
 
 MAX_SOURCE_BYTES = 8 * 1024 * 1024
 """The largest file that is read as a source."""
-MAX_DOCUMENT_STEPS = 400_000
-"""Work on the syntax of all files of a document, see `Budget`: some 80 MiB of common code."""
+MAX_DOCUMENT_STEPS = 600_000
+"""Work on the syntax of all files of a document, see `Budget`: some 100 MiB of common code."""
 
 _WIDE_MARKS = ((codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 _UNDECODED = re.compile("[\udc80-\udcff]")

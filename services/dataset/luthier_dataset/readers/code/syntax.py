@@ -11,11 +11,11 @@ from tree_sitter import Node, Parser, Point, Tree
 
 from luthier_dataset.readers.code.languages import Language, Role, grammar_of
 
-MAX_PARSED_BYTES = 256 * 1024
+MAX_PARSED_BYTES = 512 * 1024
 """UTF-8 bytes; larger sources are mostly generated, and their trees would take too much memory."""
 MAX_STEPS = 10_000
-"""Steps for one file: 100 operations of the parser, or 4 KiB read. Common code takes about 1,500
-for MAX_PARSED_BYTES, dense code 10,000; no file is known to take more than 2 s and 300 MiB."""
+"""Steps for one file: 100 operations of the parser, or 4 KiB read. Common code takes some 3,000
+for MAX_PARSED_BYTES; no file is known to take more than 3 s and 500 MiB within these limits."""
 
 _CHUNK = 4096
 
