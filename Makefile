@@ -3,13 +3,13 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
-TYPED  := services scripts models/make_starter examples tests
+TYPED  := services scripts models/make_starter examples benchmarks tests
 
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-dev demo up test test-full check fmt lint type imports proto proto-check \
-        starter-model examples clean
+        starter-model examples docs bench-datasets clean
 
 ##@ Use it
 help: ## List the targets
@@ -63,6 +63,14 @@ starter-model: $(VENV)/.dev ## Train models/starter from its seed (about half an
 examples: $(VENV)/.dev ## Write the documents and questions of the example company
 	$(BIN)/python -m examples.make_examples
 
+docs: $(VENV)/.dev ## Write the generated parts of docs/datasets.md
+	$(BIN)/python scripts/make_datasets_page.py
+
+##@ Measure it
+bench-datasets: $(VENV)/.bench ## Measure the dataset service against its peers (half an hour; leave the machine alone)
+	$(BIN)/python -m benchmarks.datasets
+
+##@ Clean up
 clean: ## Remove what the targets above made
 	rm -rf $(VENV) demo-report .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
@@ -76,4 +84,8 @@ $(VENV)/.standalone: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.dev: pyproject.toml constraints.txt $(VENV)/.standalone
 	$(PIP) -e ".[standalone,dev]"
+	@touch $@
+
+$(VENV)/.bench: pyproject.toml constraints.txt $(VENV)/.dev
+	$(PIP) -e ".[standalone,dev,bench]"
 	@touch $@

@@ -1,213 +1,131 @@
 """Write the generated parts of docs/datasets.md (`--check`: only tell whether they are current).
 
-What stands between `<!-- made: NAME -->` and `<!-- end -->` is replaced: the documents of
-docs/handbook, the rows that real builds make of them, and tables from the comments in the protos.
-The builds are those of the service, in its own processes; only the model that writes is scripted.
+What stands between `<!-- KIND: NAME -->` and `<!-- end -->` is replaced: documents of docs/handbook
+(`file`), the rows and the report that real builds make of them (`rows`, `report`), the first row as
+the model reads it (`read`), and tables from the comments in the protos (`fields`, `checks`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import io
+import difflib
 import json
 import re
-import shutil
 import sys
-import tempfile
-import zipfile
-from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager, closing
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from generate_protos import ROOT as PROTO
-from generate_protos import includes
-from google.protobuf.descriptor_pb2 import FileDescriptorSet
-from grpc_tools import protoc
-from luthier.dataset.v1.dataset_pb2 import Dataset, DatasetSource, DatasetStatistics
-from luthier.dataset.v1.quality_pb2 import QualityReport
-from luthier.dataset.v1.recipe_pb2 import Recipe
-from luthier_common.objects.blobs import Blobs
-from luthier_common.objects.directory import DirectoryObjects
-from luthier_dataset.build import artifacts
-from luthier_dataset.build.jobs import Setting, Source
-from luthier_dataset.build.make import WORKER
-from luthier_dataset.build.pipeline import Pipeline, Plan
-from luthier_dataset.build.workspace import Workspace
-from luthier_dataset.documents import Documents
-from luthier_dataset.inference import Inference, RemoteModel
-from luthier_dataset.pool import Pool
+from dataset_examples import EXAMPLES, HANDBOOK, ROOT, Built, Example, build_all, starter
 from luthier_dataset.quality.report import actions, place_text
 from luthier_dataset.readers.items import Place
-from luthier_dataset.recipes.questions import QuestionPrompts
-from luthier_dataset.recipes.recipe import Reply
-from luthier_dataset.recipes.registry import registry
-from luthier_dataset.tokens import FILES
-from luthier_gateway.proto_json import fill
+from proto_tables import checks_table, fields_table
 
-ROOT = PROTO.parent
 PAGE = ROOT / "docs" / "datasets.md"
-HANDBOOK = ROOT / "docs" / "handbook"
-STARTER = ROOT / "models" / "starter"
-CONTEXT_TOKENS = json.loads((STARTER / "config.json").read_text())["max_position_embeddings"]
-BASE_MODEL = "projects/library/baseModels/luthier-starter"
+_KINDS = "file|rows|read|report|fields|checks"
 
 
-@dataclass(frozen=True)
-class Example:
-    """A dataset of one recipe, and how many of its rows are shown."""
-
-    recipe: dict[str, Any]
-    """As a REST body has it."""
-    sources: tuple[str, ...] = ("page.md",)
-    rows: int = 3
-
-
-EXAMPLES = (
-    Example({"type": "raw", "chunk_tokens": 48, "overlap_tokens": 8}),
-    Example({"type": "keywords", "most_keywords": 5}),
-    Example({"type": "headings"}),
-    Example({"type": "questions", "questions_per_statement": 1}, rows=9),
-    Example(
-        {"type": "context", "passages": 2, "questions": {"questions_per_statement": 1}}, rows=2
-    ),
-    Example({"type": "semantic", "max_tokens": 96}),
-    Example({"type": "conversations", "assistants": ["Helpdesk"]}, ("support.txt",)),
-    Example(
-        {
-            "type": "pairs",
-            "input_field": "text",
-            "output_field": "team",
-            "template": "Ticket {number}: {text}\nWhich team?",
-            "balance_labels": True,
-        },
-        ("tickets.csv",),
-    ),
-    Example({"type": "code_summary"}, ("store.zip",)),
-    Example({"type": "code_metadata"}, ("store.zip",), rows=2),
-    Example({"type": "code_raw", "chunk_tokens": 128}, ("store.zip",), rows=2),
-    Example({"type": "rows"}, ("rows.jsonl",), rows=5),
-)
-"""In the order of the recipes' fields in recipe.proto, but for `raw` and `keywords`."""
+def blocks(built: Mapping[str, Built]) -> Iterator[tuple[str, str]]:
+    """Yield every part that the page may have, under its mark."""
+    for path in sorted(HANDBOOK.rglob("*.*")):
+        language = {".md": "markdown", ".py": "python"}.get(path.suffix, path.suffix[1:])
+        yield f"file: {path.name}", _fenced(path.read_text(encoding="utf-8"), language)
+    for example in EXAMPLES:
+        name = example.recipe["type"]
+        yield f"rows: {name}", _rows(example, built[name])
+        yield f"read: {name}", _read(built[name].rows[0])
+        report = re.sub(r"projects/docs/files/", "", built[name].report.text)
+        yield f"report: {name}", _fenced(report, "markdown")
+    for message in ("Chunking", "Judge", *(f"{_camel(name)}Recipe" for name in built)):
+        yield f"fields: {message}", fields_table(message)
+    yield "checks: all", checks_table(actions([]))
 
 
-class _Model(RemoteModel):
-    """Replies as docs/handbook/model.jsonl says: by the first line whose parts the prompt has."""
-
-    def __init__(self) -> None:
-        lines = (HANDBOOK / "model.jsonl").read_text(encoding="utf-8").splitlines()
-        self._script = [json.loads(line) for line in lines]
-
-    async def ask(self, prompt: str, max_tokens: int) -> Reply:
-        """Return the reply to a prompt."""
-        found = (one for one in self._script if all(part in prompt for part in one["has"]))
-        return Reply(next(found)["reply"])
+def filled(page: str, made: Mapping[str, str]) -> str:
+    """Return the page with every marked part replaced; KeyError for a mark that is not known."""
+    marked = re.compile(rf"<!-- ((?:{_KINDS}): [\w.]+) -->\n.*?<!-- end -->", re.DOTALL)
+    return marked.sub(lambda at: f"<!-- {at[1]} -->\n{made[at[1]]}\n<!-- end -->", page)
 
 
-class _Inference(Inference):
-    """Knows one model."""
-
-    def __init__(self) -> None:
-        self._scripted = _Model()
-
-    def model(self, project: str, name: str, digest: str) -> RemoteModel:
-        """Return the scripted model, whoever is asked for."""
-        return self._scripted
-
-
-@dataclass(frozen=True)
-class _Built:
-    rows: list[dict[str, Any]]
-    """As `artifacts.SCHEMA` has them."""
-    statistics: DatasetStatistics
-    report: QualityReport
-
-
-class Builder:
-    """Builds examples below one folder, with the service's own steps and processes."""
-
-    def __init__(self, folder: Path, blobs: Blobs, documents: Documents, workers: Pool) -> None:
-        self._folder = folder
-        self._blobs = blobs
-        self._documents = documents
-        self._workers = workers
-
-    async def build(self, example: Example) -> _Built:
-        """Build one example."""
-        dataset = await self._dataset(example)
-        workspace = Workspace(self._folder / example.recipe["type"])
-        workspace.open("docs")
-        for name in FILES:
-            if (STARTER / name).exists():
-                shutil.copy(STARTER / name, workspace.model / name)
-        prompts = QuestionPrompts()
-        setting = Setting(
-            str(workspace.folder),
-            tuple(recipe.SerializeToString() for recipe in dataset.recipes),
-            tuple(Source(one.file, one.display_name, one.sha256) for one in dataset.sources),
-            prompts,
-            CONTEXT_TOKENS,
-            BASE_MODEL,
-            {BASE_MODEL: "0" * 64},
-            seed=0,
-        )
-        plan = Plan(
-            dataset, setting, [registry(prompts)[example.recipe["type"]]], workspace,
-            self._documents, self._workers, _Inference(), _silent, at_once=2,
-        )  # fmt: skip
-        with closing(Pipeline(plan)) as pipeline:
-            readings = await pipeline.read()
-            await pipeline.index()
-            units = pipeline.units(readings)
-            await pipeline.make(units)
-            finished = await pipeline.finish(units, readings, actions([]))
-        statistics = DatasetStatistics.FromString(finished.statistics)
-        rows, _ = artifacts.read_page(workspace.out / artifacts.ROWS, 0, statistics.rows)
-        return _Built(rows, statistics, QualityReport.FromString(finished.report))
-
-    async def _dataset(self, example: Example) -> Dataset:
-        kind = example.recipe["type"]
-        recipe = Recipe()
-        configuration = getattr(recipe, kind)
-        configuration.SetInParent()
-        fill(configuration, {k: v for k, v in example.recipe.items() if k != "type"}, kind)
-        dataset = Dataset(name=f"projects/docs/datasets/{kind}", recipes=[recipe])
-        for name in example.sources:
-            data = source(name)
-            blob = await self._blobs.put_bytes("docs", data)
-            file = f"projects/docs/files/{name}"
-            dataset.sources.append(
-                DatasetSource(
-                    file=file, display_name=name, sha256=blob.sha256, size_bytes=blob.size
-                )
-            )
-        return dataset
+def _rows(example: Example, built: Built) -> str:
+    name = example.sources[0]
+    link = name.removesuffix(".zip") if name.endswith(".zip") else name
+    figures = built.statistics
+    noun = "row" if figures.rows == 1 else "rows"
+    told = [f"{figures.rows} {noun}, {figures.tokens} tokens"]
+    dropped = sorted(figures.dropped_by_reason.items())
+    if dropped:
+        told.append("left out: " + ", ".join(f"{count} `{why}`" for why, count in dropped))
+    rows = "\n\n".join(_row(row, example.sources) for row in built.rows[: example.rows])
+    more = figures.rows - example.rows
+    return "\n".join(
+        [
+            f"`{json.dumps(example.recipe)}`",
+            "",
+            f"On [{name}](handbook/{link}): {'; '.join(told)}.",
+            "",
+            _fenced(rows, "text"),
+            *([f"… and {more} more."] if more > 0 else []),
+        ]
+    )
 
 
-def source(name: str) -> bytes:
-    """Return a document of the handbook; `NAME.zip` is its folder NAME."""
-    if not name.endswith(".zip"):
-        return (HANDBOOK / name).read_bytes()
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as archive:
-        for path in sorted((HANDBOOK / name.removesuffix(".zip")).iterdir()):
-            # Without a time: the same bytes whenever it is packed.
-            archive.writestr(zipfile.ZipInfo(path.name), path.read_bytes())
-    return packed.getvalue()
+def _row(row: Mapping[str, Any], sources: tuple[str, ...]) -> str:
+    """A row for people: its parts, where they come from, what it costs."""
+    parts = list(_parts(json.loads(row["line"])))
+    parts += [("from", _where(origin, sources)) for origin in row["origins"]]
+    parts.append(("tokens", f"{row['tokens']}, of them learned {row['learned_tokens']}"))
+    if row["findings"]:
+        parts.append(("findings", ", ".join(row["findings"]).lower()))
+    width = max(len(name) for name, _ in parts) + 2
+    return "\n".join(
+        f"{name if number == 0 else '':<{width}}{line}".rstrip()
+        for name, text in parts
+        for number, line in enumerate(text.split("\n"))
+    )
 
 
-async def _silent(stage: str, done: int, total: int) -> None:
-    """Report nothing."""
+def _parts(body: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if "messages" not in body:
+        yield from body.items()
+    for message in body.get("messages", ()):
+        weight = ", weight 0" if message.get("weight") == 0 else ""
+        yield message["role"] + weight, message["content"]
 
 
-@asynccontextmanager
-async def opened() -> AsyncIterator[Builder]:
-    """Open a builder on a temporary folder."""
-    with tempfile.TemporaryDirectory() as folder:
-        blobs = Blobs(DirectoryObjects(Path(folder) / "objects"))
-        async with (
-            Documents(blobs, readers=1) as documents,
-            Pool(WORKER, size=2) as workers,
-        ):
-            yield Builder(Path(folder), blobs, documents, workers)
+def _read(row: Mapping[str, Any]) -> str:
+    """A row as the model reads it, what is learned in double brackets."""
+    spans = starter().spans(row["shape"], json.loads(row["line"]))
+    marked = "".join(f"⟦{text}⟧" if learned else text for text, learned in spans)
+    return _fenced(marked, "text")
+
+
+def _where(origin: Mapping[str, Any], sources: tuple[str, ...]) -> str:
+    place = Place(*(origin[name] for name in ("member", "page", "last_page", "line", "last_line")))
+    path = " > ".join(origin["heading_path"])
+    range_ = f"bytes {origin['start_byte']} to {origin['end_byte']}"
+    return ", ".join(filter(None, (sources[origin["source"]], path, place_text(place), range_)))
+
+
+def _fenced(text: str, language: str) -> str:
+    fence = "````" if "```" in text else "```"
+    return f"{fence}{language}\n{text.rstrip()}\n{fence}"
+
+
+def _camel(name: str) -> str:
+    return "".join(word.capitalize() for word in name.split("_"))
+
+
+def main() -> int:
+    """Returns 0, but with `--check` 1 when the page is not current."""
+    page = PAGE.read_text(encoding="utf-8")
+    made = filled(page, dict(blocks(asyncio.run(build_all()))))
+    if "--check" in sys.argv[1:]:
+        lines = difflib.unified_diff(page.splitlines(), made.splitlines(), "kept", "made", n=1)
+        print("\n".join(lines), file=sys.stderr)
+        return int(made != page)
+    PAGE.write_text(made, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

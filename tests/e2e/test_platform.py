@@ -155,17 +155,23 @@ KILLED = ("luthier_gateway", "luthier_dataset", "luthier_trainer", "luthier_infe
 def dataset(platform: LuthierUp, dataset_id: str) -> dict[str, Any]:
     """Wait until a dataset is built."""
 
-    def built() -> dict[str, Any] | None:
+    def built() -> Any:
         found: Any = platform.client.get(f"/datasets/{dataset_id}", cast_to=object)
         return found if found["status"] != "building" else None
 
-    return until(built, 120)  # type: ignore[return-value]
+    found: dict[str, Any] = until(built, 120)
+    return found
 
 
 def test_an_uploaded_file_becomes_an_implicit_dataset(
     platform: LuthierUp, tuned: FineTuningJob
 ) -> None:
-    named = until(lambda: platform.client.fine_tuning.jobs.retrieve(tuned.id).training_dataset)
+
+    def implicit() -> Any:
+        job = platform.client.fine_tuning.jobs.retrieve(tuned.id)
+        return (job.model_extra or {})["training_dataset"]
+
+    named = until(implicit)
     found = dataset(platform, named)
     assert (found["status"], found["source_files"]) == ("ready", [tuned.training_file])
     assert found["statistics"]["rows"] == 24

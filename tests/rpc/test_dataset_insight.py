@@ -255,14 +255,17 @@ async def test_rows_of_two_shapes_are_refused(client: DatasetClient) -> None:
 
 async def test_malformed_rows_are_reported_with_line_and_reason(client: DatasetClient) -> None:
     lines = b'{"prompt": "a", "completion": "b"}\n{"prompt": \n{"prompt": "c", "completion": "d"}\n'
+    lines += b'{"messages": [{"role": "user", "content": "e"}]}\n'
     source = (await client.upload(lines, "rows.jsonl")).name
     dataset = await built(client, draft(source, recipes=(ROWS,)))
     assert dataset.statistics.rows == 2
     report = await client.datasets.GetQualityReport(GetQualityReportRequest(dataset=dataset.name))
     found = {finding.check: finding for finding in report.findings}
     malformed = found[QualityCheck.MALFORMED_ROW]
-    assert (malformed.count, malformed.examples[0].place) == (1, "line 2")
+    assert [example.place for example in malformed.examples] == ["line 2", "line 4"]
+    assert malformed.count == 2
     assert "JSON" in malformed.examples[0].detail
+    assert "assistant" in malformed.examples[1].detail
 
 
 async def test_labels_are_balanced_over_all_documents(client: DatasetClient) -> None:

@@ -14,7 +14,7 @@ from luthier_dataset.readers.items import (
     Place,
     Section,
 )
-from luthier_dataset.recipes.recipe import Ask, Document, Kind, Passage, Reply, Row, Tools
+from luthier_dataset.recipes.recipe import Ask, Document, Kind, Origin, Passage, Reply, Row, Tools
 from luthier_dataset.search import Index, build_index
 from luthier_dataset.tokens import FILES, TEMPLATE, TOKENIZER, TokenCounter
 
@@ -54,6 +54,8 @@ class ScriptedTools:
         self.tokenizer = tokenizer or starter()
         self.context_tokens = context_tokens
         self.dropped: Counter[str] = Counter()
+        self.found: list[tuple[str, Origin]] = []
+        """Malformed records, with why."""
         self.asked: list[Ask] = []
         """Every question once, in the order asked."""
         self._answer = answer
@@ -73,6 +75,10 @@ class ScriptedTools:
 
     def drop(self, reason: str, count: int = 1) -> None:
         self.dropped[reason] += count
+
+    def malformed(self, reason: str, detail: str, origin: Origin) -> None:
+        self.drop(reason)
+        self.found.append((detail, origin))
 
     def random(self, key: str) -> random.Random:
         return random.Random(f"{self._seed}:{key}")

@@ -65,7 +65,8 @@ class Documents:
         kind = check_source(source, self._limits)
         with TemporaryDirectory(prefix="document-", dir=target.parent) as folder:
             # Under its own name: a source file's path is told, and its language by it.
-            document = Path(folder, PurePath(source.display_name).name[-_LONGEST_NAME:])
+            name = PurePath(source.display_name).name
+            document = Path(folder, "file" if name in ("", "..") else name[-_LONGEST_NAME:])
             await self._blobs.fetch_to(project_of(source.file), source.sha256, document)
             return await self._run(self._job(source, kind, document, target))
 

@@ -26,8 +26,10 @@ class Drops:
     def __init__(self) -> None:
         self.dropped: Counter[str] = Counter()
 
-    def drop(self, reason: str, count: int = 1) -> None:
-        self.dropped[reason] += count
+    def malformed(self, reason: str, detail: str, origin: Origin) -> None:
+        assert detail
+        assert origin.file
+        self.dropped[reason] += 1
 
 
 def made(*records: dict[str, Any], pairs: bool = False) -> tuple[list[Row], Counter[str]]:

@@ -15,6 +15,7 @@ from luthier_dataset.build.stored import (
     row_keys,
     signatures,
 )
+from luthier_dataset.quality.near import clusters
 from luthier_dataset.quality.report import actions
 from luthier_dataset.recipes.recipe import Origin, Row, chat_row, prompt_and_answer
 from luthier_dataset.rows import format_row
@@ -38,7 +39,7 @@ def write(path: Path, rows: Sequence[Row], *, one_answer: bool = False, tokens: 
 def selected(path: Path, *rules: QualityRule, share: float = 0.0, seed: int = 1) -> Selection:
     keys = read_keys(path.with_suffix(KEYS))
     marks = signatures(path.with_suffix(SIGNATURES), len(keys))
-    return select(keys, marks, actions(rules), share=share, seed=seed)
+    return select(keys, clusters(marks), actions(rules), share=share, seed=seed)
 
 
 def rule(what: QualityCheck, action: QualityRule.Action) -> QualityRule:

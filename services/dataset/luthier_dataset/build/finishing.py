@@ -27,6 +27,7 @@ from luthier_dataset.build.stored import (
 from luthier_dataset.build.workspace import Workspace, finished
 from luthier_dataset.quality.findings import Finding
 from luthier_dataset.quality.language import language_of
+from luthier_dataset.quality.near import clusters
 from luthier_dataset.quality.report import Tally, report
 from luthier_dataset.recipes.recipe import Origin, Row, Shape, prompt_and_answer
 
@@ -38,6 +39,12 @@ _REMARKS = {
     "skipped_part": QualityCheck.SKIPPED_PART,
     "unreadable_document": QualityCheck.UNREADABLE_DOCUMENT,
 }
+_COMPARED: dict[int, str] = {
+    QualityCheck.CONFLICTING_ANSWERS: "another row answers the same prompt differently",
+    QualityCheck.EXACT_DUPLICATE: "an earlier row is the same",
+    QualityCheck.NEAR_DUPLICATE: "an earlier row is nearly the same",
+}
+"""Details of what is found by comparing: no content, which may hold secrets."""
 _LANGUAGE_SAMPLE = 2000
 """Rows whose language is looked at, evenly spread."""
 
@@ -62,7 +69,8 @@ class _Finishing:
         keys = read_keys(self._joined(KEYS))
         selection = select(
             keys,
-            signatures(self._joined(SIGNATURES), len(keys)),
+            # What the signatures take in memory is given back before anything is compared.
+            clusters(signatures(self._joined(SIGNATURES), len(keys))),
             self._task.actions,
             share=self._task.validation_share,
             seed=self._setting.seed,
@@ -131,7 +139,7 @@ class _Finishing:
             for number, row in enumerate(everything):
                 compared = [check for check, mask in selection.found.items() if mask[number]]
                 for check in compared:
-                    tally.note(Finding(check, _shown(row)), row.origins[0])
+                    tally.note(Finding(check, _COMPARED[check]), row.origins[0])
                 if number % step == 0:
                     tally.note_language(language_of(_text(row)))
                 if selection.kept[number]:
@@ -195,7 +203,3 @@ def _first(example: str) -> str:
 def _text(row: StoredRow) -> str:
     body = msgspec.json.decode(row.line)
     return "\n".join(prompt_and_answer(Row(Shape(row.shape), body, row.origins)))
-
-
-def _shown(row: StoredRow) -> str:
-    return row.line[:200]

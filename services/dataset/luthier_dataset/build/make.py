@@ -6,8 +6,10 @@ import asyncio
 import hashlib
 import importlib.metadata
 import json
-from collections.abc import AsyncIterator, Iterable, Mapping
+import re
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +36,9 @@ from luthier_dataset.recipes.questions import QuestionPrompts
 from luthier_dataset.recipes.registry import registry
 
 WORKER = "luthier_dataset.build.worker"
-_PACKAGES = ("luthier", "pyarrow", "tokenizers", "pypdfium2", "tree-sitter")
-"""Those whose versions decide about rows or bytes, for the manifest."""
+_REQUIRED = re.compile(r"([\w.-]+).*extra == 'dataset'")
+"""A requirement of this service in our package's metadata."""
+
 _CHUNK_BYTES = 1024 * 1024
 
 
@@ -89,7 +92,7 @@ class Build:
         partial: bool = False,
     ) -> AsyncIterator[Pipeline]:
         """Open the steps of a build on a workspace; `partial` is for previews."""
-        workspace.open(code_version())
+        workspace.open(self._version())
         setting = await self._setting(dataset, workspace, partial=partial)
         await self._replay(dataset, workspace)
         known = registry(self._prompts)
@@ -143,6 +146,10 @@ class Build:
             partial,
         )
 
+    def _version(self) -> str:
+        """What decides about rows beside the dataset itself."""
+        return json.dumps([_versions(), asdict(self._prompts)], sort_keys=True)
+
     def _workspace(self, dataset: Dataset) -> Workspace:
         # Of the name and of the time, so that one made anew under the name finds nothing.
         identity = hashlib.sha256(dataset.name.encode())
@@ -180,7 +187,8 @@ class Build:
             artifacts=stored,
             statistics=statistics,
         )
-        manifest = json.dumps(manifest_of(dataset, outcome, train, held_out), sort_keys=True)
+        known = manifest_of(dataset, outcome, train, held_out, self._prompts)
+        manifest = json.dumps(known, sort_keys=True)
         blob = await self._blobs.put_bytes(project, manifest.encode())
         outcome.artifacts.manifest_sha256 = blob.sha256
         return outcome
@@ -201,14 +209,13 @@ class Build:
         )
 
 
-def code_version() -> str:
-    """Return what decides about a build beside its inputs: versions of our code and others'."""
-    return json.dumps(_versions(), sort_keys=True)
-
-
 def manifest_of(
-    dataset: Dataset, outcome: Dataset, train: File, held_out: File | None
-) -> Mapping[str, Any]:
+    dataset: Dataset,
+    outcome: Dataset,
+    train: File,
+    held_out: File | None,
+    prompts: QuestionPrompts,
+) -> dict[str, Any]:
     """Return the manifest, as docs/datasets.md describes it."""
     files = {"train": train.sha256}
     if held_out:
@@ -229,12 +236,16 @@ def manifest_of(
         "quality_rules": [_dict(rule) for rule in dataset.quality_rules],
         "skip_unreadable": dataset.skip_unreadable,
         "statistics": _dict(outcome.statistics),
+        "question_prompts": asdict(prompts),
         "versions": _versions(),
     }
 
 
 def _versions() -> dict[str, str]:
-    return {name: importlib.metadata.version(name) for name in _PACKAGES}
+    """The versions of our code and of every library that this service requires."""
+    found = map(_REQUIRED.match, importlib.metadata.requires("luthier") or ())
+    names = ["luthier", *(match[1] for match in found if match)]
+    return {name: importlib.metadata.version(name) for name in names}
 
 
 def _dict(message: Any) -> dict[str, Any]:

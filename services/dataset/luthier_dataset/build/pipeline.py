@@ -178,6 +178,8 @@ class Pipeline:
             dict(remarks),
             tuple(examples),
         )
+        # One worker does the rest; the others shall not lie in memory meanwhile.
+        await self._plan.workers.close()
         finished = await self._run(task, Finished)
         if finished.blocked:
             raise FailedPrecondition(finished.blocked, reason=finished.reason)

@@ -12,7 +12,6 @@ from luthier.dataset.v1.quality_pb2 import QualityCheck, QualityRule
 
 from luthier_dataset.quality.components import Ints
 from luthier_dataset.quality.exact import conflicts, first_of_equal
-from luthier_dataset.quality.near import Signatures, clusters
 from luthier_dataset.quality.splits import balance, hold_out
 
 _DROP = QualityRule.DROP
@@ -42,7 +41,7 @@ class Selection:
 
 def select(
     keys: npt.NDArray[np.void],
-    signatures: Signatures,
+    roots: Ints,
     actions: Mapping[int, int],
     *,
     share: float,
@@ -50,6 +49,7 @@ def select(
 ) -> Selection:
     """Apply the quality rules, balance labels, and hold out a share.
 
+    `roots` has for each row the lowest row of its cluster of near duplicates.
     Each check looks at the rows that those before it left in: findings of single rows, then
     contradictions, exact duplicates, near duplicates.
     """
@@ -63,7 +63,6 @@ def select(
     for check in sorted(set(actions) - set(_AMONG_ALL)):
         if actions[check] == _DROP:
             drop((keys["checks"] >> np.uint32(check)) & 1 == 1, name_of(check))
-    roots = clusters(signatures)
     found: dict[int, Mask] = {}
     for check in _AMONG_ALL:
         found[check] = _compared(check, keys, roots, kept)
@@ -87,14 +86,14 @@ def name_of(check: int) -> str:
 
 def _compared(check: int, keys: npt.NDArray[np.void], roots: Ints, kept: Mask) -> Mask:
     among = np.flatnonzero(kept)
-    found = np.zeros(len(keys), bool)
-    rows = keys[among]
     if check == QualityCheck.CONFLICTING_ANSWERS:
-        mask = conflicts(rows["prompt"], rows["answer"], rows["recipe"], rows["one_answer"])
+        names = ("prompt", "answer", "recipe", "one_answer")
+        mask = conflicts(*(keys[name][among] for name in names))
     elif check == QualityCheck.EXACT_DUPLICATE:
-        mask = first_of_equal(rows["digest"]) != np.arange(len(among))
+        mask = first_of_equal(keys["digest"][among]) != np.arange(len(among))
     else:
         mask = ~_first_of_each(roots[among])
+    found = np.zeros(len(keys), bool)
     found[among[mask]] = True
     return found
 

@@ -27,6 +27,7 @@ from luthier_dataset.recipes.recipe import (
     Ask,
     Document,
     Kind,
+    Origin,
     Passage,
     Reply,
     Row,
@@ -35,6 +36,7 @@ from luthier_dataset.recipes.recipe import (
 from luthier_dataset.recipes.registry import registry
 from luthier_dataset.rows import format_row
 from luthier_dataset.search import Index
+from luthier_dataset.tokens import Measured
 
 DEFAULT_CONTEXT = 2048
 """Where a model does not say how many tokens its context holds."""
@@ -54,6 +56,7 @@ class UnitTools:
         self.tokenizer = tokenizer(self._place.model)
         self.context_tokens = setting.context_tokens or DEFAULT_CONTEXT
         self.dropped: Counter[str] = Counter()
+        self.tally = Tally()
         self.questions: dict[str, Ask] = {}
 
     def ask(self, ask: Ask) -> Reply | None:
@@ -73,6 +76,11 @@ class UnitTools:
         """See `Tools`."""
         self.dropped[reason] += count
 
+    def malformed(self, reason: str, detail: str, origin: Origin) -> None:
+        """See `Tools`."""
+        self.drop(reason)
+        self.tally.note(Finding(QualityCheck.MALFORMED_ROW, detail), origin)
+
     def random(self, key: str) -> random.Random:
         """See `Tools`."""
         digest = hashlib.sha256(f"{self._setting.seed}:{key}".encode("utf-8", "surrogatepass"))
@@ -87,7 +95,7 @@ def make_unit(setting: Setting, task: MakeUnit) -> UnitMade:
     name = config.WhichOneof("recipe") or ""
     kind = registry(setting.prompts)[name]
     document = document_of(setting, task.source, task.start, task.end)
-    tally, shapes = Tally(), set[str]()
+    shapes: set[str] = set()
     with Replies(workspace.replies) as replies, RowWriter(path) as writer:
         tools = UnitTools(setting, replies)
         for row in kind.make_rows(config, document, tools):
@@ -96,10 +104,12 @@ def make_unit(setting: Setting, task: MakeUnit) -> UnitMade:
                 if len(tools.questions) == MOST_QUESTIONS:
                     break
                 continue
-            if _store(row, name, kind, document, tools, task.recipe, writer, tally):
+            if _store(row, name, kind, document, tools, task.recipe, writer):
                 shapes.add(str(row.shape))
     questions = tools.questions
-    made = UnitMade(writer.rows, tuple(sorted(shapes)), dict(tools.dropped), tally, len(questions))
+    made = UnitMade(
+        writer.rows, tuple(sorted(shapes)), dict(tools.dropped), tools.tally, len(questions)
+    )
     if questions:
         write_questions(path, [Question(key, ask) for key, ask in questions.items()])
     else:
@@ -115,10 +125,10 @@ def _store(
     tools: UnitTools,
     recipe: int,
     writer: RowWriter,
-    tally: Tally,
 ) -> bool:
     try:
-        measured = tools.tokenizer.measure(row.shape, row.body)
+        known = row.text_tokens
+        measured = Measured(known, known) if known else tools.tokenizer.measure(row.shape, row.body)
     except FailedPrecondition:
         tools.drop("chat_template_refuses")
         return False
@@ -139,7 +149,7 @@ def _store(
     group = row.group or document.sha256
     keys = row_keys(row, stored, recipe, one_answer=kind.one_answer, group=group)
     writer.write(stored, keys, "\n".join(prompt_and_answer(row)))
-    tally.add(findings, row.origins[0], row.label)
+    tools.tally.add(findings, row.origins[0], row.label)
     return True
 
 

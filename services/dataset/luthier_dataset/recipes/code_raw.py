@@ -24,7 +24,8 @@ def make_rows(config: Recipe, document: Document, tools: Tools) -> Iterator[Row]
     for chunk in exact_chunks(_pieces(document), tools.tokenizer, tokens):
         origins = tuple(Origin(document.file, (), place) for place in chunk.places)
         if chunk.text.strip():
-            yield Row(Shape.TEXT, {"text": chunk.text}, origins or (Origin(document.file),))
+            origins = origins or (Origin(document.file),)
+            yield Row(Shape.TEXT, {"text": chunk.text}, origins, text_tokens=chunk.tokens)
 
 
 def _pieces(document: Document) -> Iterator[tuple[str, Place]]:

@@ -35,10 +35,13 @@ def make_rows(config: Recipe, document: Document, tools: Tools) -> Iterator[Row]
     for item in document.items():
         if not isinstance(item, Record):
             continue
-        prompt, answer = _prompt(pairs, item.fields), as_text(item.fields.get(pairs.output_field))
-        if prompt is None or answer is None:
+        asked, answer = (
+            as_text(item.fields.get(name)) for name in (pairs.input_field, pairs.output_field)
+        )
+        prompt = _prompt(pairs, item.fields)
+        if asked is None or prompt is None or answer is None:
             tools.drop(MISSING_FIELD)
-        elif not prompt.strip():
+        elif not asked.strip():
             tools.drop(EMPTY_PROMPT)
         elif not answer.strip():
             tools.drop(EMPTY_ANSWER)

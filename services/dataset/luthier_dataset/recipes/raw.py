@@ -30,7 +30,7 @@ def make_rows(config: Recipe, document: Document, tools: Tools) -> Iterator[Row]
             path = paths.at(chunk.start)
             origins = tuple(Origin(document.file, path, place) for place in chunk.places)
             if chunk.text.strip():
-                yield Row(Shape.TEXT, {"text": chunk.text}, origins)
+                yield Row(Shape.TEXT, {"text": chunk.text}, origins, text_tokens=chunk.tokens)
 
 
 def check(config: Recipe) -> None:

@@ -42,6 +42,8 @@ class Row(msgspec.Struct, frozen=True):
     """Rows of one group stay on one side of a split; empty means the whole document."""
     label: str = ""
     """The class of the row, where its recipe balances classes."""
+    text_tokens: int = 0
+    """Tokens of a TEXT row whose recipe has counted them already; 0 means that it has not."""
 
 
 def chat_row(
@@ -138,6 +140,10 @@ class Tools(Protocol):
 
     def drop(self, reason: str, count: int = 1) -> None:
         """Count rows that are not kept, by reason: `lower_case_with_underscores`."""
+        ...
+
+    def malformed(self, reason: str, detail: str, origin: Origin) -> None:
+        """Drop a record that breaks a rule of rows, and report it with its place."""
         ...
 
     def random(self, key: str) -> random.Random:

@@ -37,13 +37,13 @@ def make_rows(config: Recipe, document: Document, tools: Tools) -> Iterator[Row]
     for item in document.items():
         if not isinstance(item, Record):
             continue
+        origin = Origin(document.file, item.heading_path, item.place)
         try:
             body = _body(item.fields, as_pair=config.rows.sequence_to_sequence)
             shape = check_row(body)
         except BadRow as error:
-            tools.drop(error.rule)
+            tools.malformed(error.rule, str(error), origin)
         else:
-            origin = Origin(document.file, item.heading_path, item.place)
             yield Row(shape, body, (origin,), record_group(document, item))
 
 

@@ -1,0 +1,1 @@
+"""Benchmarks: what the platform's goals about speed and size are measured with."""

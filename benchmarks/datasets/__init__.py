@@ -1,0 +1,1 @@
+"""Speed and size of the dataset service, beside the programs that people would use otherwise."""
