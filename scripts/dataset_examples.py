@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from google.protobuf.json_format import Parse
 from luthier.dataset.v1.dataset_pb2 import Dataset, DatasetSource, DatasetStatistics
 from luthier.dataset.v1.quality_pb2 import QualityReport
 from luthier.dataset.v1.recipe_pb2 import Recipe
@@ -90,7 +91,7 @@ class _Model(RemoteModel):
         lines = (HANDBOOK / "model.jsonl").read_text(encoding="utf-8").splitlines()
         self._script = [json.loads(line) for line in lines]
 
-    async def ask(self, prompt: str, max_tokens: int) -> Reply:
+    async def ask(self, prompt: str, max_tokens: int, *, patience: float | None = None) -> Reply:
         """Return the reply to a prompt."""
         found = (one for one in self._script if all(part in prompt for part in one["has"]))
         return Reply(next(found)["reply"])
@@ -157,7 +158,7 @@ class Builder:
             finished = await pipeline.finish(units, readings, actions([]))
         statistics = DatasetStatistics.FromString(finished.statistics)
         rows, _ = artifacts.read_page(workspace.out / artifacts.ROWS, 0, statistics.rows)
-        return Built(rows, statistics, QualityReport.FromString(finished.report))
+        return Built(rows, statistics, Parse(finished.report, QualityReport()))
 
     async def _dataset(self, example: Example) -> Dataset:
         kind = example.recipe["type"]

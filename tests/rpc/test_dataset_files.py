@@ -1,6 +1,7 @@
 import asyncio
 import hashlib
 import json
+import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -203,6 +204,31 @@ async def test_a_deletion_names_what_depends_on_the_file(tmp_path: Path) -> None
         other = await stored.create("projects/acme", draft, "", chunks())
         assert list((await stored.delete(minted.name)).dependents) == [dataset]
         assert list((await stored.delete(other.name)).dependents) == []
+
+
+async def test_bytes_that_can_be_read_again_pass_through_no_temporary_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        yield ROW
+
+    draft = File(display_name="rows.jsonl", purpose=File.Purpose.FINE_TUNE)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
+    async with Collection(MemoryRecords(), File, files.PATTERN) as records:
+        stored = files.Files(
+            records,
+            store(tmp_path),
+            Metrics(CollectorRegistry()),
+            max_bytes=1000,
+            dependents_of=lambda file: [],
+        )
+        dataset = "projects/acme/datasets/dataset-1"
+        minted = await stored.create_from("projects/acme", draft, "", chunks, dataset=dataset)
+        await stored.create_from("projects/acme", draft, "", chunks)
+        assert minted.dataset == dataset
+        assert [file.name for file in stored.minted_by(dataset)] == [minted.name]
+        await stored.delete(minted.name)
+        assert not stored.minted_by(dataset)
 
 
 async def test_nobody_outside_says_which_dataset_minted_a_file(client: DatasetClient) -> None:

@@ -30,8 +30,11 @@ from luthier.dataset.v1.recipe_pb2 import (
     Recipe,
     RowsRecipe,
 )
-from luthier_common.errors import FailedPrecondition, InvalidArgument, NotFound
+from luthier_common.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable
 from luthier_common.nats_process import NatsProcess
+from luthier_dataset import preview as previews
+from luthier_dataset.build import jobs
+from luthier_dataset.tokens import TokenCounter
 
 from tests.support.dataset_service import DatasetClient, DatasetServer, dataset_service, store
 from tests.support.eventually import eventually
@@ -44,6 +47,7 @@ HEADINGS = Recipe(headings=HeadingsRecipe())
 QUESTIONS = Recipe(questions=QuestionsRecipe(questions_per_statement=1))
 RAW = Recipe(raw=RawRecipe(chunk_tokens=8))
 ROWS = Recipe(rows=RowsRecipe())
+ENDLESS = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
 
 
 def handbook(number: int) -> bytes:
@@ -156,7 +160,7 @@ async def test_the_manifest_names_everything_by_digest(client: DatasetClient) ->
     ]
     assert manifest["recipes"] == [{"questions": {"questions_per_statement": 1}}]
     assert manifest["artifacts"]["generations_sha256"] == dataset.artifacts.generations_sha256
-    assert manifest["statistics"]["model_calls"] == "8"
+    assert manifest["statistics"]["model_calls"] == 8
     assert manifest["versions"]["luthier"]
     assert sources[0] not in found.json
 
@@ -240,6 +244,9 @@ async def test_a_rule_can_block_the_build(client: DatasetClient) -> None:
     assert blocked.state == State.FAILED
     assert "1 with secret" in blocked.error.message
     assert "wJalrXUtnFEMI" not in blocked.error.message
+    # What blocked it can be read in full.
+    report = await client.datasets.GetQualityReport(GetQualityReportRequest(dataset=blocked.name))
+    assert "| Secret | 1 | blocks the build |" in report.text
     reported = await built(client, draft(source))
     assert reported.state == State.READY
     assert [list(row.findings) for row in await rows(client, reported.name)] == [["SECRET"]]
@@ -247,10 +254,19 @@ async def test_a_rule_can_block_the_build(client: DatasetClient) -> None:
 
 async def test_rows_of_two_shapes_are_refused(client: DatasetClient) -> None:
     source = (await handbooks(client, 1))[0]
-    dataset = await built(client, draft(source, recipes=(HEADINGS, RAW)))
+    with pytest.raises(InvalidArgument) as refused:
+        await built(client, draft(source, recipes=(HEADINGS, QUESTIONS, RAW)))
+    assert refused.value.field == "dataset.recipes"
+    assert "(chat rows by headings, text rows by raw)" in refused.value.message
+
+
+async def test_rows_of_two_shapes_are_refused_by_the_build(client: DatasetClient) -> None:
+    text = b'{"text": "Learned whole."}\n'
+    sources = [*await handbooks(client, 1), (await client.upload(text, "rows.jsonl")).name]
+    dataset = await built(client, draft(*sources, recipes=(HEADINGS, ROWS)))
     assert dataset.state == State.FAILED
     assert "chat rows by headings" in dataset.error.message
-    assert "text rows by raw" in dataset.error.message
+    assert "text rows by rows" in dataset.error.message
 
 
 async def test_malformed_rows_are_reported_with_line_and_reason(client: DatasetClient) -> None:
@@ -323,6 +339,66 @@ async def test_a_preview_refuses_what_a_build_would_refuse(client: DatasetClient
         await preview(client, draft(broken))
     with pytest.raises(NotFound):
         await preview(client, draft("projects/acme/files/none"))
+
+
+async def set_template(folder: Path, model: ScriptedInference, template: str) -> None:
+    config = json.dumps({"chat_template": template}).encode()
+    blob = await store(folder).put_bytes("library", config)
+    config_file = next(f for f in model.base_model.files if f.path == "tokenizer_config.json")
+    config_file.sha256, config_file.size_bytes = blob.sha256, blob.size
+
+
+async def test_the_service_itself_reads_nothing_as_the_model(
+    client: DatasetClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("this takes long, and the service stands still meanwhile")
+
+    for method in ("spans", "render", "encode"):
+        monkeypatch.setattr(TokenCounter, method, refuse)
+    found = await preview(client, draft(*await handbooks(client, 1), recipes=(QUESTIONS,)), 1)
+    assert found.rows[0].spans
+    assert found.estimate.model_tokens > 0
+
+
+async def test_a_template_that_never_ends_is_ended(
+    tmp_path: Path,
+    client: DatasetClient,
+    model: ScriptedInference,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await set_template(tmp_path, model, ENDLESS)
+    monkeypatch.setattr(jobs, "PREVIEW_SECONDS", 4)
+    monkeypatch.setattr(jobs, "UNIT_SECONDS", 4)
+    dataset = draft((await handbooks(client, 1))[0])
+    with pytest.raises(FailedPrecondition, match=r"headings took longer .* 0\.md") as caught:
+        await preview(client, dataset)
+    assert caught.value.reason == "UNIT_TIMEOUT"
+    failed = await built(client, dataset)
+    assert failed.state == State.FAILED
+    assert "headings took longer than 4 seconds over 0.md" in failed.error.message
+
+
+async def test_a_preview_does_not_wait_for_a_model_that_is_away(
+    client: DatasetClient, model: ScriptedInference, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(prompt: str) -> str:
+        raise Unavailable("no engine", reason="ENGINE_AWAY")
+
+    model.answer = away
+    monkeypatch.setattr(previews, "_PATIENCE_SECONDS", 0.5)
+    with pytest.raises(Unavailable, match="does not answer: no engine") as caught:
+        await preview(client, draft(*await handbooks(client, 1), recipes=(QUESTIONS,)))
+    assert caught.value.reason == "MODEL_AWAY"
+
+
+async def test_a_preview_of_a_long_document_estimates_what_it_did_not_read(
+    client: DatasetClient,
+) -> None:
+    source = (await client.upload(b"One short fact.\n\n" * 60_000, "long.txt")).name
+    found = await preview(client, draft(source, recipes=(Recipe(raw=RawRecipe(chunk_tokens=900)),)))
+    assert 0.1 < found.estimate.read_share < 0.9
+    assert found.estimate.tokens == pytest.approx(180_000, rel=0.02)
 
 
 async def test_what_is_not_ready_has_no_report(

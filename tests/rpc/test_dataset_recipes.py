@@ -451,14 +451,14 @@ async def test_conversations_of_four_to_six_exchanges_are_cut_by_pauses(
             for half, (who, said) in enumerate((("Bob", "Why"), ("Ann", "Because")))
         ]
 
-    # Of 10 exchanges 6 and 4 are left; of 8, 6; three are too few.
-    logs = [log(1, 4), log(2, 3), log(3, 10), log(4, 8)]
+    # 9 exchanges are cut evenly; of 7, no second piece of 4 is left; three are too few.
+    logs = [log(1, 4), log(2, 3), log(3, 9), log(4, 7)]
     table = "\n".join(["time,sender,text", *(line for one in logs for line in one), ""])
     recipe = ConversationsRecipe(gap_seconds=1800, system="Answer like Ann.")
     made = await builds.build({"log.csv": table}, Recipe(conversations=recipe))
-    assert [(len(row.messages) - 1) // 2 for row in made.rows] == [4, 6, 4, 6]
+    assert [(len(row.messages) - 1) // 2 for row in made.rows] == [4, 5, 4, 6]
     assert made.dropped == {"short_conversation": 2}
-    for row, (day, first) in zip(made.rows, [(1, 0), (3, 0), (3, 6), (4, 0)], strict=True):
+    for row, (day, first) in zip(made.rows, [(1, 0), (3, 0), (3, 5), (4, 0)], strict=True):
         exchanges = range(first, first + (len(row.messages) - 1) // 2)
         system, *said = talk(row)
         assert system == "Answer like Ann."

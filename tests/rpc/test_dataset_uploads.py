@@ -240,6 +240,7 @@ async def test_parts_that_cannot_be_are_refused(
     assert await refused(fourth, InvalidArgument) == ("TOO_MANY_PARTS", "chunk")
     # Repeating one needs no room.
     await client.add_part(name, bytes(4000))
+    assert len(staged(tmp_path)) == 3, "of the refused one nothing stays"
 
 
 async def test_a_part_whose_stream_breaks_off_leaves_nothing(
@@ -454,6 +455,44 @@ async def test_sweeping_spares_what_is_still_wanted(house: House) -> None:
     await house.uploads.sweep(datetime.now(UTC))
     assert [key.split("/")[1] for key in await house.keys()] == [wanted.rpartition("/")[2]]
     assert (await house.uploads.complete(wanted, [part.name], "", "")).file
+
+
+async def test_parts_beyond_what_was_announced_are_never_stored(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(*_: object) -> None:
+        raise AssertionError("stored")
+
+    name = await house.begin(10)
+    monkeypatch.setattr(house.objects, "put", never)
+    large = [house.add(name, bytes([number]) * 2**20) for number in range(5)]
+    for part in large:
+        assert await refused(part, InvalidArgument) == ("TOO_MANY_PARTS", "chunk")
+    assert await house.keys() == []
+
+
+async def test_parts_sent_at_once_share_the_room(house: House) -> None:
+    name = await house.begin(1000)
+    parts = [house.add(name, bytes([number]) * 600) for number in range(5)]
+    results = await asyncio.gather(*parts, return_exceptions=True)
+    (refusal,) = {str(one) for one in results if isinstance(one, InvalidArgument)}
+    assert "more than twice the 1000 bytes" in refusal
+    assert len(await house.keys()) == len(house.parts.values()) == 3
+    whole = [one.name for one in results if isinstance(one, UploadPart)]
+    assert len(whole) == 3
+
+
+async def test_parts_are_not_more_than_can_be(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploads, "_MOST_PARTS", 2)
+    name = await house.begin(1000)
+    first = await house.add(name, b"one")
+    await house.add(name, b"two")
+    third = house.add(name, b"six")
+    assert await refused(third, InvalidArgument) == ("TOO_MANY_PARTS", "chunk")
+    assert await house.add(name, b"one") == first
+    assert len(await house.keys()) == 2
 
 
 async def test_a_completion_and_a_cancellation_do_not_both_win(house: House) -> None:

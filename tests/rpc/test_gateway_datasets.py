@@ -9,7 +9,15 @@ import httpx2
 import openai
 import pytest
 from luthier.dataset.v1 import dataset_pb2, dataset_service_pb2, quality_pb2, recipe_pb2
-from luthier_common.errors import FailedPrecondition, InvalidArgument
+from luthier.inference.v1 import adapter_service_pb2
+from luthier_common.errors import (
+    DeadlineExceeded,
+    FailedPrecondition,
+    InvalidArgument,
+    PlatformError,
+    Unavailable,
+)
+from luthier_common.names import id_of
 from luthier_common.rpc.status import to_status
 
 from tests.support.gateway import told
@@ -151,7 +159,7 @@ async def test_a_dataset_is_asked_for(sdk: Sdk, owners: Owners) -> None:
         "quality": [],
         "skip_unreadable": False,
         "generations_of": None,
-        "progress": {"stage": "", "done": 0, "total": 0},
+        "progress": None,
         "statistics": None,
         "file": None,
         "validation_file": None,
@@ -180,6 +188,39 @@ async def test_a_writer_that_was_deleted_is_shown_by_its_id(sdk: Sdk, owners: Ow
     owners.add_dataset("dataset-1", recipes=[recipe])
     shown = await get(sdk, "/datasets/dataset-1")
     assert shown["recipes"] == [{"type": "questions", "model": "ad-writer"}]
+
+
+@pytest.mark.parametrize("kind", [Unavailable, DeadlineExceeded])
+async def test_datasets_are_listed_while_the_owner_of_adapters_is_away(
+    sdk: Sdk, owners: Owners, kind: type[PlatformError]
+) -> None:
+    owners.add_adapter("ad-writer")
+    away = kind("the inference service does not answer", reason="AWAY")
+    owners.failures[adapter_service_pb2.GetAdapterRequest] = away
+    for model in (ADAPTER, f"{ADAPTER}-two"):
+        recipe = recipe_pb2.Recipe(questions=recipe_pb2.QuestionsRecipe(model=model))
+        owners.add_dataset(f"of-{id_of(model)}", recipes=[recipe])
+    listed = await get(sdk, "/datasets")
+    models = [one["recipes"][0]["model"] for one in listed["data"]]
+    assert models == ["ad-writer-two", "ad-writer"]
+
+
+async def test_a_build_shows_how_far_it_is(sdk: Sdk, owners: Owners) -> None:
+    progress = dataset_pb2.BuildProgress(stage="reading", done=3, total=9)
+    owners.add_dataset("dataset-1", progress=progress)
+    shown = await get(sdk, "/datasets/dataset-1")
+    assert shown["progress"] == {"stage": "reading", "done": 3, "total": 9}
+
+
+@pytest.mark.parametrize("part", ["rows", "report", "manifest"])
+async def test_what_a_build_made_may_take_long_to_fetch(
+    http: httpx2.AsyncClient, owners: Owners, part: str
+) -> None:
+    owners.add_dataset("dataset-1", state=Dataset.READY)
+    assert (await http.get(f"/datasets/dataset-1/{part}")).is_success
+    left = owners.deadlines[-1]
+    assert left is not None
+    assert left > 60
 
 
 async def test_null_is_the_same_as_not_given(sdk: Sdk, owners: Owners) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from luthier.dataset.v1.dataset_pb2 import Dataset
 from luthier.dataset.v1.quality_pb2 import QualityCheck, QualityRule
 from luthier.trainer.v1.training_job_pb2 import TrainingJob
 from luthier_common.errors import InvalidArgument, Unavailable
@@ -121,6 +122,31 @@ async def test_a_minted_file_names_its_dataset(house: House) -> None:
     assert [list(asked.dataset.source_files) for asked in house.dataset.asked] == [
         [house.rows.name]
     ], "none is made of the minted one"
+
+
+async def test_a_dataset_that_was_deleted_or_failed_gets_a_successor(house: House) -> None:
+    first = await dataset_of(house, (await house.create()).name)
+    house.dataset.datasets[first].delete_time.GetCurrentTime()
+    second = await dataset_of(house, (await house.create()).name)
+    assert second == f"{first}-2"
+    house.dataset.datasets[second].state = Dataset.FAILED
+    third = await dataset_of(house, (await house.create()).name)
+    assert third == f"{first}-3"
+    house.dataset.datasets[third].state = Dataset.READY
+    assert await dataset_of(house, (await house.create()).name) == third
+
+
+async def test_a_file_whose_datasets_all_fail_is_given_no_more(house: House) -> None:
+    for _ in range(4):
+        name = await dataset_of(house, (await house.create()).name)
+        house.dataset.datasets[name].state = Dataset.FAILED
+    asked = len(house.dataset.asked)
+    job = await house.create()
+    await eventually(lambda: len(house.dataset.asked) == asked + 4)
+    other = await house.dataset.add(TEXTS)
+    await dataset_of(house, (await house.create(house.draft(training_file=other.name))).name)
+    assert not (await house.trainer.get(job.name)).training_dataset
+    assert len(house.dataset.datasets) == 5
 
 
 async def test_a_dataset_that_is_refused_costs_no_job(house: House) -> None:

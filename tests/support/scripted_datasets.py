@@ -1,4 +1,4 @@
-"""The dataset service as the trainer knows it: files over a real store, datasets only asked for."""
+"""The dataset service as the trainer knows it: files in a real store, datasets only asked for."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from luthier_common.errors import PlatformError, not_found
 from luthier_common.identity import current_identity
 from luthier_common.names import project_of
 from luthier_common.objects.blobs import Blobs
+from luthier_common.records.memory import already_exists
 
 from tests.support.grpc_server import serving
 
@@ -33,6 +34,7 @@ class ScriptedDatasets:
         self.blobs = blobs
         self.address = ""
         self.files: dict[str, File] = {}
+        self.datasets: dict[str, Dataset] = {}
         self.asked: list[CreateDatasetRequest] = []
         self.callers: list[str] = []
         self.failures: list[PlatformError] = []
@@ -93,9 +95,12 @@ class _Datasets(DatasetServiceServicer):
         self._service.callers.append(current_identity().subject)
         if self._service.failures:
             raise self._service.failures.pop(0)
-        return Dataset(
-            name=f"{request.parent}/datasets/{request.dataset_id}", state=Dataset.State.BUILDING
-        )
+        name = f"{request.parent}/datasets/{request.dataset_id}"
+        new = Dataset(name=name, state=Dataset.State.BUILDING)
+        dataset = self._service.datasets.setdefault(name, new)
+        if dataset.HasField("delete_time"):
+            raise already_exists(name)
+        return dataset
 
 
 @asynccontextmanager

@@ -73,6 +73,26 @@ def _check_recipes(draft: Dataset, kinds: Mapping[str, Kind]) -> None:
         except ValueError as error:
             field, _, what = str(error).partition(": ")
             raise invalid(f"recipes[{number}].{names[number]}.{field}", what) from error
+    _check_shapes(draft, kinds)
+
+
+def _check_shapes(draft: Dataset, kinds: Mapping[str, Kind]) -> None:
+    """Refuse recipes that are known to make rows of different shapes: a training file has one.
+
+    What is known only from the documents, the build looks at.
+    """
+    shapes: dict[str, str] = {}
+    for recipe in draft.recipes:
+        name = recipe.WhichOneof("recipe") or ""
+        if shape := kinds[name].shape(recipe):
+            shapes.setdefault(shape, name)
+    if len(shapes) > 1:
+        parts = ", ".join(f"{shape} rows by {name}" for shape, name in shapes.items())
+        raise invalid(
+            "recipes",
+            f"make rows of different shapes ({parts}), which one training file cannot hold; "
+            "make a dataset of each",
+        )
 
 
 def _check_values(recipe: Recipe, prefix: str) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable
 
 from luthier.dataset.v1.dataset_pb2 import BuildProgress, Dataset
-from luthier_common.errors import Internal, NotFound, PlatformError
+from luthier_common.disk import is_disk_full
+from luthier_common.errors import Internal, NotFound, PlatformError, ResourceExhausted, Unavailable
 from luthier_common.records.collection import Collection
 from luthier_common.rpc.status import to_status
 
-from luthier_dataset.build.make import Build
+from luthier_dataset.build.make import Build, Rejected
 from luthier_dataset.inference import TRANSIENT, Backoff
 from luthier_dataset.metrics import Metrics
 
@@ -51,11 +53,11 @@ class Builder:
             while True:
                 for dataset in self._records.values():
                     self._start(dataset)
-                try:
+                with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_RESCAN_SECONDS):
-                        await anext(changes)
-                except TimeoutError:
-                    continue
+                        async for name in changes:
+                            with contextlib.suppress(NotFound, Unavailable):
+                                self._start(await self._records.get(name))
         finally:
             tasks = list(self._tasks.values())
             for task in tasks:
@@ -86,7 +88,15 @@ class Builder:
                 # Not the dataset's fault: what is away comes back. A superseded build looks
                 # again, and finds that there is nothing to do.
                 logger.info("build is tried again", extra={"dataset": name, "cause": repr(error)})
+                if isinstance(error, PlatformError):
+                    await self._waiting(name, error)
                 await backoff.wait()
+
+    async def _waiting(self, name: str, cause: PlatformError) -> None:
+        """Say in the record what the build waits for, if the record can be reached."""
+        with contextlib.suppress(PlatformError, Superseded):
+            record = _Record(self._records, await self._records.get(name))
+            await record.report(f"Waiting: {cause.message}", 0, 0)
 
     async def _attempt(self, dataset: Dataset) -> None:
         record = _Record(self._records, dataset)
@@ -95,17 +105,36 @@ class Builder:
             outcome = await self._build.make(dataset, record.report)
         except (*TRANSIENT, Superseded):
             raise
+        except Rejected as rejected:
+            await record.fail(rejected.error, rejected.found)
         except PlatformError as error:
             await record.fail(error)
-        except Exception:
+            await self._withdraw(dataset.name)
+        except Exception as error:
+            if is_disk_full(error):
+                message = "no room on the disk that builds work on"
+                raise ResourceExhausted(message, reason="DISK_FULL") from error
             logger.exception("build failed", extra={"dataset": dataset.name})
             await record.fail(Internal("internal error", reason="INTERNAL"))
         else:
-            await record.succeed(outcome)
+            try:
+                await record.succeed(outcome)
+            except Superseded:
+                await self._withdraw(dataset.name)
+                raise
             self._metrics.build_seconds.observe(time.monotonic() - started)
             self._metrics.builds.labels("READY").inc()
             return
         self._metrics.builds.labels("FAILED").inc()
+
+    async def _withdraw(self, name: str) -> None:
+        """Delete what was minted for a dataset that ended without it."""
+        try:
+            ended = await self._records.get(name)
+        except NotFound:
+            ended = Dataset(name=name)
+        if not _is_building(ended):
+            await self._build.withdraw(ended)
 
 
 class _Record:
@@ -136,10 +165,12 @@ class _Record:
 
         await self._write(change)
 
-    async def fail(self, error: PlatformError) -> None:
-        """Write why there is no end; Superseded."""
+    async def fail(self, error: PlatformError, found: Dataset | None = None) -> None:
+        """Write why there is no end, and what was found all the same; Superseded."""
 
         def change(dataset: Dataset) -> None:
+            if found is not None:
+                dataset.MergeFrom(found)
             dataset.error.CopyFrom(to_status(error))
             dataset.state = Dataset.State.FAILED
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from google.protobuf.json_format import Parse
 from google.protobuf.timestamp_pb2 import Timestamp
 from luthier.dataset.v1.dataset_pb2 import Dataset, DatasetRow, DatasetSource
 from luthier.dataset.v1.file_pb2 import File
@@ -121,10 +122,15 @@ class Datasets:
         )
 
     async def report(self, name: str) -> QualityReport:
-        """Return a READY dataset's quality report; NotFound, FailedPrecondition."""
-        dataset = await self._ready(name)
+        """Return the quality report of a READY dataset, or of one that it rejected.
+
+        NotFound, FailedPrecondition.
+        """
+        dataset = await self.get(name)
+        if not dataset.artifacts.report_sha256:
+            dataset = await self._ready(name)
         data = await self._cache.read(project_of(name), dataset.artifacts.report_sha256)
-        return QualityReport.FromString(data)
+        return Parse(data, QualityReport())
 
     async def manifest(self, name: str) -> str:
         """Return a READY dataset's manifest, JSON; NotFound, FailedPrecondition."""
@@ -191,7 +197,9 @@ class Datasets:
         parse(draft.generations_of, PATTERN, field="dataset.generations_of")
         if parent_of(draft.generations_of) != parent:
             raise not_found(draft.generations_of)
-        earlier = await self._ready(draft.generations_of)
+        earlier = await self.get(draft.generations_of)
+        if earlier.state == Dataset.State.BUILDING:
+            earlier = await self._ready(draft.generations_of)
         if not earlier.artifacts.generations_sha256:
             raise invalid("generations_of", "names a dataset for which no model was asked")
         return earlier.artifacts.generations_sha256

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
 
 from luthier.dataset.v1.file_pb2 import File
 from luthier_common.errors import AlreadyExists, InvalidArgument, not_found
-from luthier_common.names import check_id, new_id, project_of
+from luthier_common.names import check_id, new_id, parent_of, project_of
 from luthier_common.objects.blobs import Blob, Blobs, digest_of
 from luthier_common.paging import Page, coerce_page_size
 from luthier_common.records.collection import Collection
@@ -61,7 +61,13 @@ class Files:
         return await self._record(name, draft, blob, dataset)
 
     async def create_from(
-        self, parent: str, draft: File, file_id: str, read: Callable[[], AsyncIterable[bytes]]
+        self,
+        parent: str,
+        draft: File,
+        file_id: str,
+        read: Callable[[], AsyncIterable[bytes]],
+        *,
+        dataset: str = "",
     ) -> File:
         """As `create`, from bytes that can be read again: they need no room on this machine.
 
@@ -70,7 +76,7 @@ class Files:
         name = _name(parent, draft, file_id)
         blob = await digest_of(_inspect(read(), draft.purpose, self.max_bytes))
         await self._blobs.put_known(project_of(parent), blob, read)
-        return await self._record(name, draft, blob, dataset="")
+        return await self._record(name, draft, blob, dataset)
 
     async def get(self, name: str, *, show_deleted: bool = False) -> File:
         """Return a file's record; NotFound, for a deleted one unless it is asked for."""
@@ -78,6 +84,14 @@ class Files:
         if file.HasField("delete_time") and not show_deleted:
             raise not_found(name)
         return file
+
+    def minted_by(self, dataset: str) -> Sequence[File]:
+        """Return the files that a dataset has minted and that are not deleted."""
+        return [
+            file
+            for file in self._records.values(parent_of(dataset))
+            if file.dataset == dataset and not file.HasField("delete_time")
+        ]
 
     def list(
         self,

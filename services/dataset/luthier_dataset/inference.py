@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from typing import TYPE_CHECKING
 
 from luthier.inference.v1.adapter_service_pb2 import GetAdapterRequest
@@ -38,7 +39,7 @@ TRANSIENT = (Unavailable, DeadlineExceeded, ResourceExhausted, Aborted)
 """Errors that waiting cures."""
 _CALL_SECONDS = 300.0
 _MOST_DEFECTS = 5
-"""Internal errors of the service that one question survives."""
+"""Internal errors of the service, and answers that take too long, that one question survives."""
 
 logger = logging.getLogger(__name__)
 
@@ -93,17 +94,25 @@ class RemoteModel:
         self._name = name
         self._digest = digest
 
-    async def ask(self, prompt: str, max_tokens: int) -> Reply:
-        """Return the answer. Waits for as long as the service is away; other errors come out."""
-        backoff, defects = Backoff(), 0
+    async def ask(self, prompt: str, max_tokens: int, *, patience: float | None = None) -> Reply:
+        """Return the answer; errors that waiting does not cure come out.
+
+        Waits for as long as the service is away; with `patience`, Unavailable where a try fails
+        so many seconds after the first one began.
+        """
+        backoff, defects, began = Backoff(), 0, time.monotonic()
         while True:
             try:
                 reply = await self._ask(prompt, max_tokens)
             except (*TRANSIENT, Internal) as error:
-                defects += isinstance(error, Internal)
+                defects += isinstance(error, (Internal, DeadlineExceeded))
                 self._metrics.model_calls.labels(error.code).inc()
                 if defects == _MOST_DEFECTS:
-                    raise
+                    raise _given_up(error) from error
+                if patience is not None and time.monotonic() - began >= patience:
+                    raise Unavailable(
+                        f"{self._name} does not answer: {error.message}", reason="MODEL_AWAY"
+                    ) from error
                 self._log(error)
                 await backoff.wait()
             else:
@@ -145,6 +154,17 @@ class RemoteModel:
             "the model did not answer; asking again",
             extra={"model": self._name, "reason": error.reason, "detail": error.message},
         )
+
+
+def _given_up(error: PlatformError) -> PlatformError:
+    """An error that no more waiting follows."""
+    if isinstance(error, DeadlineExceeded):
+        return FailedPrecondition(
+            f"the model needed more than {_CALL_SECONDS:.0f} seconds for an answer, "
+            f"{_MOST_DEFECTS} times; ask for shorter ones",
+            reason="MODEL_TOO_SLOW",
+        )
+    return error
 
 
 class Backoff:

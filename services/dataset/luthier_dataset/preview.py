@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import tempfile
 from collections import Counter
 from collections.abc import Callable
@@ -22,9 +21,8 @@ from luthier_dataset.build.replies import read_questions
 from luthier_dataset.build.stored import StoredRow, read_rows
 from luthier_dataset.build.workspace import Workspace
 from luthier_dataset.datasets import Datasets
-from luthier_dataset.models import counter_in
+from luthier_dataset.readers.job import PART_BYTES
 from luthier_dataset.row_pages import to_row
-from luthier_dataset.tokens import TokenCounter
 
 _SAMPLE_BYTES = 1024 * 1024
 """Sources are read, the first one always, until they have so many bytes."""
@@ -32,6 +30,8 @@ _STAGES = 4
 """Questions that build on each other: write, read, judge, and one to spare."""
 _QUESTIONS_PER_ROW = 2
 """Tasks of a recipe that asks a model, put to it for each row shown."""
+_PATIENCE_SECONDS = 20.0
+"""So long a model may be away."""
 _CONCURRENT = 2
 
 
@@ -46,7 +46,10 @@ class _Sample:
     made: int = 0
     tokens: int = 0
     calls: int = 0
+    texts: list[str] = field(default_factory=list)
+    """What models read and wrote for it."""
     call_tokens: int = 0
+    """Tokens of these."""
     tasks: int = 0
     """First questions that the recipe has; no more than the budget were put."""
     answered: int = 0
@@ -71,7 +74,7 @@ class Previews:
         """Return the first rows of what a build would make, and an estimate.
 
         As CreateDataset refuses, so does this; FailedPrecondition for a document that cannot be
-        read.
+        read; Unavailable if a model is away.
         """
         size = coerce_page_size(page_size, default=10, maximum=50)
         dataset = await self._datasets.checked(parent, draft)
@@ -83,8 +86,7 @@ class Previews:
                 workspace = Workspace(Path(folder) / "build")
                 async with self._build.steps(dataset, workspace, partial=True) as pipeline:
                     samples, share = await _sample(pipeline, dataset, workspace, size)
-                counter = counter_in(workspace.model)
-                rows = [_row(row, dataset, counter) for one in samples for row in one.rows]
+                    rows = await _rows(pipeline, dataset, samples)
         share *= sum(source.size_bytes for source in dataset.sources) / total
 
         def whole(figure: Callable[[_Sample], int]) -> int:
@@ -117,16 +119,15 @@ async def _sample(
     pipeline: Pipeline, dataset: Dataset, workspace: Workspace, size: int
 ) -> tuple[list[_Sample], float]:
     """Make the first part of each source, for each recipe; return it and the share it is."""
-    readings = await pipeline.read()
+    readings = await pipeline.read(most_bytes=PART_BYTES)
     await pipeline.index()
-    counter = counter_in(workspace.model)
     shown = -(-size // len(dataset.recipes))
     samples = [_Sample(_QUESTIONS_PER_ROW * shown) for _ in dataset.recipes]
     for unit in pipeline.units(readings, by_part=True):
         if unit.part == 0:
             path = workspace.unit(unit.recipe, unit.source, unit.part)
-            await _add(samples[unit.recipe], pipeline, path, unit, counter, shown)
-    whole = sum(reading.cuts[-1] for reading in readings if reading.cuts)
+            await _add(samples[unit.recipe], pipeline, path, unit, shown)
+    whole = sum(reading.cuts[-1] / reading.share for reading in readings if reading.cuts)
     read = sum(reading.cuts[1] for reading in readings if reading.cuts)
     return samples, read / whole if whole else 1.0
 
@@ -136,7 +137,6 @@ async def _add(
     pipeline: Pipeline,
     path: Path,
     unit: MakeUnit,
-    counter: TokenCounter,
     shown: int,
 ) -> None:
     """Make a unit, with as many of its questions answered as the budget allows."""
@@ -153,10 +153,10 @@ async def _add(
             sample.answered += len(new)
         if not new:
             break
-        replies = await pipeline.answer(new)
+        replies = await pipeline.answer(new, patience=_PATIENCE_SECONDS)
         sample.calls += len(new)
-        sample.call_tokens += sum(counter.count(one.ask.prompt) for one in new)
-        sample.call_tokens += sum(counter.count(reply.text) for reply in replies)
+        sample.texts += [one.ask.prompt for one in new]
+        sample.texts += [reply.text for reply in replies]
         made = await pipeline.run_unit(unit)
     rows = list(read_rows(path))
     sample.rows += rows[: max(0, shown - len(sample.rows))]
@@ -165,11 +165,17 @@ async def _add(
     sample.dropped.update(made.dropped)
 
 
-def _row(row: StoredRow, dataset: Dataset, counter: TokenCounter) -> DatasetRow:
+async def _rows(pipeline: Pipeline, dataset: Dataset, samples: list[_Sample]) -> list[DatasetRow]:
+    """Return the rows to show as the model reads them; count what models read and wrote."""
+    files = [source.file for source in dataset.sources]
     table = SourceTable([(source.file, source.sha256) for source in dataset.sources])
-    shown = to_row(
-        cells(row, False, row.findings, table), [source.file for source in dataset.sources]
-    )
-    for text, learned in counter.spans(row.shape, json.loads(row.line)):
-        shown.spans.append(RowSpan(text=text, learned=learned))
-    return shown
+    rows: list[DatasetRow] = []
+    for sample in samples:
+        lines = [(row.shape, row.line) for row in sample.rows]
+        read = await pipeline.as_model(lines, sample.texts)
+        sample.call_tokens = sum(read.tokens)
+        for row, spans in zip(sample.rows, read.spans, strict=True):
+            shown = to_row(cells(row, False, row.findings, table), files)
+            shown.spans.extend(RowSpan(text=text, learned=learned) for text, learned in spans)
+            rows.append(shown)
+    return rows

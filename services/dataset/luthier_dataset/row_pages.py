@@ -19,24 +19,18 @@ def read_rows(
 ) -> tuple[list[DatasetRow], str]:
     """Return at most `size` rows from where `token` points, and the next page's token.
 
-    Only rows with a part of `source_file`, where one is named. `query` identifies the list;
-    InvalidArgument when the token is of another one.
+    Only rows with a part of `source_file`, where one is named; a page may then be short or empty
+    although there is a next one. `query` identifies the list; InvalidArgument when the token is of
+    another one.
     """
     position = _position(token, query) if token else 0
     files = [source.file for source in dataset.sources]
-    rows: list[DatasetRow] = []
-    more = True
-    while more and len(rows) < size:
-        found, more = artifacts.read_page(path, position, size)
-        for cells in found:
-            if len(rows) == size:
-                more = True
-                break
-            position += 1
-            row = to_row(cells, files)
-            if not source_file or source_file in _files(row):
-                rows.append(row)
-    return rows, encode_token(query, [str(position)]) if more else ""
+    wanted = {number for number, file in enumerate(files) if file == source_file}
+    if source_file and not wanted:
+        return [], ""
+    found, after = artifacts.read_page(path, position, size, wanted if source_file else None)
+    rows = [to_row(cells, files) for cells in found]
+    return rows, "" if after is None else encode_token(query, [str(after)])
 
 
 def to_row(cells: Mapping[str, Any], files: list[str]) -> DatasetRow:
@@ -78,10 +72,6 @@ def _origin(origin: Mapping[str, Any], files: list[str]) -> RowOrigin:
     return RowOrigin(
         source_file=files[origin["source"]], heading_path=origin["heading_path"], place=place
     )
-
-
-def _files(row: DatasetRow) -> set[str]:
-    return {row.source_file, *(origin.source_file for origin in row.more_origins)}
 
 
 def _position(token: str, query: str) -> int:

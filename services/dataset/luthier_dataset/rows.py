@@ -26,7 +26,7 @@ from __future__ import annotations
 import codecs
 import json
 from collections.abc import Mapping
-from typing import Any, NoReturn, TypedDict
+from typing import Any, NoReturn
 
 from luthier_common.errors import InvalidArgument
 
@@ -36,7 +36,6 @@ from luthier_dataset.row_rules import OUTPUTS, BadRow, Shape, check_row, shape_o
 __all__ = [
     "MAX_LINE_BYTES",
     "BadRow",
-    "ChatMessage",
     "RowChecker",
     "Shape",
     "check_row",
@@ -48,13 +47,6 @@ MAX_LINE_BYTES = 4 * 1024 * 1024
 """Longest line; bounds what a check holds in memory."""
 
 _MESSAGE_KEYS = ("role", "content", "name", "tool_calls", "tool_call_id", "weight")
-
-
-class ChatMessage(TypedDict):
-    """One message of a row."""
-
-    role: str
-    content: str
 
 
 def format_row(body: Mapping[str, Any]) -> bytes:

@@ -36,6 +36,10 @@ class Staging:
         """Store and verify a part; InvalidArgument when it is empty or too large."""
         return await self._parts(name).put_stream(project_of(name), _limited(chunks))
 
+    async def delete_part(self, name: str, sha256: str) -> None:
+        """Delete a part; no error when absent."""
+        await self._parts(name).delete(project_of(name), sha256)
+
     def joined(self, name: str, digests: Sequence[str]) -> Read:
         """Return how to read parts one behind the other; DataLoss where one is not intact."""
         parts, project = self._parts(name), project_of(name)

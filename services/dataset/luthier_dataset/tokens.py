@@ -18,8 +18,6 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from luthier_common.errors import FailedPrecondition
 from tokenizers import Encoding, Tokenizer
 
-from luthier_dataset.rows import ChatMessage
-
 TOKENIZER = "tokenizer.json"
 CONFIG = "tokenizer_config.json"
 TEMPLATE = "chat_template.jinja"
@@ -67,10 +65,6 @@ class TokenCounter:
     def encode(self, text: str) -> Encoding:
         """Return the tokens of a bare text, no special tokens added."""
         return self._tokenizer.encode(text, add_special_tokens=False)
-
-    def count_row(self, messages: Sequence[ChatMessage]) -> int:
-        """Return the tokens of a conversation, chat template applied."""
-        return self.count(self.render(messages))
 
     def render(
         self,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from weakref import WeakValueDictionary
 
@@ -61,6 +61,7 @@ class Uploads:
         self._parts = parts
         self._staging = staging
         self._files = files
+        self._adding: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._completing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._ended = asyncio.Event()
 
@@ -103,7 +104,7 @@ class Uploads:
         return Page([_seen(item) for item in page.items], page.next_page_token, page.has_more)
 
     async def add_part(self, name: str, chunks: AsyncIterable[bytes]) -> UploadPart:
-        """Store a part, or return the one with the same bytes; a broken stream leaves nothing.
+        """Store a part, or return the one with the same bytes; what fails leaves nothing.
 
         NotFound; FailedPrecondition unless the upload is PENDING and not direct; InvalidArgument
         when the part is empty, too large, or more than there is room for.
@@ -114,23 +115,18 @@ class Uploads:
                 f"{name} is a direct upload: its bytes are PUT to its put_url",
                 reason="UPLOAD_IS_DIRECT",
             )
-        blob = await self._staging.put_part(name, chunks)
+        blob = await self._staging.put_part(name, self._fitting(upload, chunks))
         part_name = f"{name}/parts/part-{blob.sha256[:32]}"
-        arrived = {part.name: part.size_bytes for part in self._parts.values(name)}
-        # Parts may be replaced by others, but not without end.
-        full = sum(arrived.values()) + blob.size > 2 * upload.size_bytes
-        if part_name not in arrived and (full or len(arrived) >= _MOST_PARTS):
-            raise InvalidArgument(
-                f"the parts have more than twice the {upload.size_bytes} bytes that were "
-                f"announced, or are more than {_MOST_PARTS}",
-                reason="TOO_MANY_PARTS",
-                field="chunk",
-            )
-        part = UploadPart(size_bytes=blob.size, sha256=blob.sha256)
-        try:
-            return await self._parts.create(part_name, part)
-        except AlreadyExists:
-            return await self._parts.get(part_name)
+        # One after the other, so that parts sent at once do not all find the same room.
+        async with self._adding.setdefault(name, asyncio.Lock()):
+            if blob.size > self._room(upload) and await self._late(upload, part_name) is None:
+                await self._staging.delete_part(name, blob.sha256)
+                raise _too_many(upload)
+            part = UploadPart(size_bytes=blob.size, sha256=blob.sha256)
+            try:
+                return await self._parts.create(part_name, part)
+            except AlreadyExists:
+                return await self._parts.get(part_name)
 
     async def complete(self, name: str, parts: Sequence[str], md5: str, sha256: str) -> Upload:
         """Make the file of what has arrived; a COMPLETED upload is returned as it is.
@@ -201,6 +197,21 @@ class Uploads:
         async for name, key in self._staging.keys():
             if not await self._is_pending(name, pending):
                 await self._staging.delete(key)
+
+    def _room(self, upload: Upload) -> int:
+        """How many bytes a new part may have; parts may be replaced, but not without end."""
+        arrived = [part.size_bytes for part in self._parts.values(upload.name)]
+        return 2 * upload.size_bytes - sum(arrived) if len(arrived) < _MOST_PARTS else 0
+
+    async def _fitting(self, upload: Upload, chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+        """Pass a part's bytes on until they are neither a new part nor one that has arrived."""
+        arrived = [part.size_bytes for part in self._parts.values(upload.name)]
+        most, size = max([self._room(upload), *arrived]), 0
+        async for chunk in chunks:
+            size += len(chunk)
+            if size > most:
+                raise _too_many(upload)
+            yield chunk
 
     async def _settle(self, upload: Upload, now: datetime) -> None:
         """Finish a completion that a crash has cut short, else see to the expiry."""
@@ -300,6 +311,15 @@ def _not_pending(upload: Upload) -> FailedPrecondition:
     state = Upload.State.Name(upload.state)
     return FailedPrecondition(
         f"{upload.name} is {state}", reason=f"UPLOAD_{state}", metadata={"state": state}
+    )
+
+
+def _too_many(upload: Upload) -> InvalidArgument:
+    return InvalidArgument(
+        f"the parts have more than twice the {upload.size_bytes} bytes that were announced, "
+        f"or are more than {_MOST_PARTS}",
+        reason="TOO_MANY_PARTS",
+        field="chunk",
     )
 
 

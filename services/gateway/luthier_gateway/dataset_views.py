@@ -25,7 +25,6 @@ def to_dataset(dataset: dataset_pb2.Dataset, models: Mapping[str, str]) -> dict[
 
     `models` has the public names of the adapters in its recipes.
     """
-    progress = dataset.progress
     ready = dataset.HasField("statistics")
     return {
         "id": id_of(dataset.name),
@@ -43,7 +42,7 @@ def to_dataset(dataset: dataset_pb2.Dataset, models: Mapping[str, str]) -> dict[
         "quality": [shown(rule) for rule in dataset.quality_rules],
         "skip_unreadable": dataset.skip_unreadable,
         "generations_of": id_of(dataset.generations_of) or None,
-        "progress": {"stage": progress.stage, "done": progress.done, "total": progress.total},
+        "progress": _to_progress(dataset.progress) if dataset.HasField("progress") else None,
         "statistics": _to_statistics(dataset.statistics) if ready else None,
         "file": id_of(dataset.file) or None,
         "validation_file": id_of(dataset.validation_file) or None,
@@ -124,6 +123,10 @@ def _to_finding(finding: quality_pb2.QualityFinding) -> dict[str, Any]:
             for example in finding.examples
         ],
     }
+
+
+def _to_progress(progress: dataset_pb2.BuildProgress) -> dict[str, Any]:
+    return {"stage": progress.stage, "done": progress.done, "total": progress.total}
 
 
 def _to_statistics(figures: dataset_pb2.DatasetStatistics) -> dict[str, Any]:

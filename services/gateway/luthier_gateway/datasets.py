@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from luthier.dataset.v1 import dataset_pb2, dataset_service_pb2
 from luthier.inference.v1 import adapter_service_pb2
-from luthier_common.errors import NotFound
+from luthier_common.errors import DeadlineExceeded, NotFound, Unavailable
 from luthier_common.names import id_of
 
 from luthier_gateway.dataset_request import CreationRequest, PreviewRequest
@@ -27,7 +28,10 @@ from luthier_gateway.requests import After, Limit, Order, OwnersDependency, orde
 
 router = APIRouter(prefix="/datasets")
 _READING_SECONDS = 300.0
-"""A preview reads documents and may ask a model."""
+"""A preview reads documents and may ask a model; what a build made may have to be fetched first."""
+
+_NAMING_SECONDS = 2.0
+"""For the public name of an adapter, which an answer can do without."""
 
 SourceFile = Annotated[str | None, Query(max_length=200)]
 """Only what was made from this file."""
@@ -118,7 +122,8 @@ async def list_rows(
             page_size=limit,
             page_token=after or "",
             source_file=cursor(caller_project(), FILES, source_file),
-        )
+        ),
+        timeout=_READING_SECONDS,
     )
     return {
         "object": "list",
@@ -133,7 +138,7 @@ async def retrieve_report(dataset_id: str, request: Request, owners: OwnersDepen
     """Return the quality report of a dataset that is ready; for people with `text/markdown`."""
     name = resource(caller_project(), DATASETS, dataset_id)
     report = await owners.datasets.GetQualityReport(
-        dataset_service_pb2.GetQualityReportRequest(dataset=name)
+        dataset_service_pb2.GetQualityReportRequest(dataset=name), timeout=_READING_SECONDS
     )
     if "text/markdown" in request.headers.get("accept", ""):
         return Response(report.text, media_type="text/markdown")
@@ -145,7 +150,7 @@ async def retrieve_manifest(dataset_id: str, owners: OwnersDependency) -> Respon
     """Return the manifest of a dataset that is ready, byte by byte as it is stored."""
     name = resource(caller_project(), DATASETS, dataset_id)
     manifest = await owners.datasets.GetManifest(
-        dataset_service_pb2.GetManifestRequest(dataset=name)
+        dataset_service_pb2.GetManifestRequest(dataset=name), timeout=_READING_SECONDS
     )
     return Response(manifest.json, media_type="application/json")
 
@@ -153,7 +158,9 @@ async def retrieve_manifest(dataset_id: str, owners: OwnersDependency) -> Respon
 async def _shown(owners: Owners, datasets: list[dataset_pb2.Dataset]) -> list[dict[str, Any]]:
     recipes = [recipe for dataset in datasets for recipe in dataset.recipes]
     adapters = {name for recipe in recipes for name in models_of(recipe) if _is_adapter(name)}
-    models = {name: await _public(owners, name) for name in sorted(adapters)}
+    # At once, so that an owner who does not answer is waited for only once.
+    public = await asyncio.gather(*(_public(owners, name) for name in adapters))
+    models = dict(zip(adapters, public, strict=True))
     return [to_dataset(dataset, models) for dataset in datasets]
 
 
@@ -162,9 +169,9 @@ def _is_adapter(name: str) -> bool:
 
 
 async def _public(owners: Owners, name: str) -> str:
-    """Return the public name of an adapter; of one that is gone, its id is all that is left."""
+    """Return the public name of an adapter; its id if it is gone or its owner does not answer."""
     request = adapter_service_pb2.GetAdapterRequest(name=name)
     try:
-        return model_of_adapter(await owners.adapters.GetAdapter(request))
-    except NotFound:
+        return model_of_adapter(await owners.adapters.GetAdapter(request, timeout=_NAMING_SECONDS))
+    except (NotFound, Unavailable, DeadlineExceeded):
         return id_of(name)

@@ -15,13 +15,15 @@ from luthier.dataset.v1.dataset_pb2 import Dataset
 from luthier.dataset.v1.quality_pb2 import QualityCheck, QualityRule
 from luthier.dataset.v1.recipe_pb2 import Recipe, RowsRecipe
 from luthier.trainer.v1.training_job_pb2 import TrainingJob
-from luthier_common.errors import PlatformError
+from luthier_common.errors import AlreadyExists, FailedPrecondition, PlatformError
 from luthier_common.names import parent_of
 from luthier_common.records.collection import Collection
 
 from luthier_trainer.peers import TRANSIENT, Peers
 
 _RETRY_SECONDS = 10.0
+_MOST_DATASETS = 4
+"""Of one file and model: a failure that a new try does not mend is not repeated for every job."""
 
 logger = logging.getLogger(__name__)
 
@@ -74,13 +76,28 @@ class TrainingDatasets:
             base_model=job.base_model,
             quality_rules=_ONLY_REPORT,
         )
-        dataset = await self._peers.create_dataset(parent, draft, _dataset_id(job))
+        dataset = await self._usable(parent, draft, _dataset_id(job))
 
         def change(job: TrainingJob) -> TrainingJob:
             job.training_dataset = dataset.name
             return job
 
         await self._records.update(job.name, change)
+
+    async def _usable(self, parent: str, draft: Dataset, dataset_id: str) -> Dataset:
+        """Return the dataset of that id, or its successor where it was deleted or has failed."""
+        for number in range(_MOST_DATASETS):
+            counted = f"{dataset_id}-{number + 1}" if number else dataset_id
+            try:
+                dataset = await self._peers.create_dataset(parent, draft, counted)
+            except AlreadyExists:
+                continue
+            if dataset.state != Dataset.FAILED:
+                return dataset
+        raise FailedPrecondition(
+            f"{_MOST_DATASETS} datasets of {draft.source_files[0]} were deleted or have failed",
+            reason="DATASETS_FAILED",
+        )
 
 
 _ONLY_REPORT = [

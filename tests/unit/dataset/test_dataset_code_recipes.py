@@ -160,8 +160,8 @@ def test_rows_wait_for_their_replies_only() -> None:
 def test_a_template_needs_the_code() -> None:
     with pytest.raises(ValueError, match=r"template: must hold \{code\}"):
         code_summary.KIND.check(Recipe(code_summary=CodeSummaryRecipe(template="Summarize.")))
-    assert (code_summary.KIND.by_item, code_summary.KIND.asks_model) == (True, True)
-    assert (code_metadata.KIND.by_item, code_raw.KIND.by_item) == (True, False)
+    kinds = (code_summary.KIND, code_metadata.KIND, code_raw.KIND)
+    assert [kind.by_item for kind in kinds] == [True, True, False]
 
 
 def test_what_is_said_about_a_unit_asks_for_it() -> None:

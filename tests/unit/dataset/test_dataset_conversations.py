@@ -88,7 +88,16 @@ def test_in_a_group_users_are_named() -> None:
 
 @pytest.mark.parametrize(
     ("count", "sizes", "dropped"),
-    [(3, [], 1), (4, [4], 0), (6, [6], 0), (8, [6], 1), (10, [6, 4], 0), (13, [6, 6], 1)],
+    [
+        (3, [], 1),
+        (4, [4], 0),
+        (6, [6], 0),
+        (7, [6], 1),
+        (8, [4, 4], 0),
+        (9, [5, 4], 0),
+        (10, [5, 5], 0),
+        (13, [5, 4, 4], 0),
+    ],
 )
 def test_long_conversations_are_cut_and_short_ones_dropped(
     count: int, sizes: list[int], dropped: int
@@ -99,15 +108,31 @@ def test_long_conversations_are_cut_and_short_ones_dropped(
     assert counted == ({"short_conversation": dropped} if dropped else {})
 
 
+@settings(max_examples=50, deadline=None)
+@given(count=st.integers(1, 40), least=st.integers(1, 7), more=st.integers(0, 5))
+def test_pieces_are_even_and_hold_all_that_can_be_held(count: int, least: int, more: int) -> None:
+    most = least + more
+    rows, dropped = made(exchanges(count), min_exchanges=least, max_exchanges=most)
+    sizes = [len(row.body["messages"]) // 2 for row in rows]
+    assert all(least <= size <= most for size in sizes)
+    assert not sizes or max(sizes) - min(sizes) <= 1
+    numbers = range(count + 1)
+    best = max(n for n in numbers for k in numbers if k * least <= n <= k * most)
+    assert sum(sizes) == best
+    assert dropped == ({"short_conversation": 1} if best < count else {})
+    spoken = [turn for row in rows for turn in turns(row)]
+    assert spoken == [f"{who}{n}" for n in range(best) for who in ("U q", "A r")]
+
+
 def test_the_pieces_of_a_conversation_have_their_own_places() -> None:
     rows, _ = made(exchanges(10))
     places = [row.origins[0].place for row in rows]
-    assert [(place.line, place.last_line) for place in places] == [(1, 12), (13, 20)]
+    assert [(place.line, place.last_line) for place in places] == [(1, 10), (11, 20)]
 
 
 def test_a_pause_longer_than_the_gap_ends_a_conversation() -> None:
     items = exchanges(4) + exchanges(4, start=420 + 100)
-    assert len(made(items, gap_seconds=100)[0]) == 1
+    assert len(made(items, gap_seconds=100, max_exchanges=8)[0]) == 1
     rows, _ = made(items, gap_seconds=99)
     assert [len(row.body["messages"]) for row in rows] == [8, 8]
     assert len(made(exchanges(4) + exchanges(4, start=420 + 3600), max_exchanges=8)[0]) == 1
@@ -185,7 +210,7 @@ def test_open_conversations_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None
     source = document()
     endless = type(source)(source.file, source.title, source.sha256, log)
     rows = iter(KIND.make_rows(config(), endless, ScriptedTools()))
-    assert len(next(iter(rows)).body["messages"]) == 12
+    assert len(next(iter(rows)).body["messages"]) == 10
     assert pulled < 60
     for thread in ("x", "y"):
         assert [row.group[-2:] for row in made(exchanges(4, thread=thread))[0]] == [":1"]

@@ -10,7 +10,7 @@ from luthier_dataset.readers.items import Section, load
 from luthier_dataset.readers.job import PART_BYTES, Reading
 from luthier_dataset.readers.kinds import Kind
 
-MANY_MARKS = b"[x](y) *z* `w` A fact. " * 120_000
+LARGE = b'[{"a": "' + b"x" * 60_000_000 + b'"}]'
 LABORIOUS = b"A fact.\n\n" * 1_000_000
 LIMIT = "used more memory or time"
 
@@ -82,6 +82,14 @@ async def test_items_of_a_document_are_written_with_their_places(shelf: Shelf) -
     assert [path.name for path in shelf.folder.iterdir()] == ["objects", "items.jsonl"]
 
 
+@pytest.mark.parametrize("name", ["\U0001f600" * 255, "\U0001f600" * 60 + ".txt", "x" * 255])
+async def test_a_name_that_no_file_may_have_is_cut(shelf: Shelf, name: str) -> None:
+    source = await shelf.source(name, b'{"text": "A fact."}\n')
+    source.training_rows = True
+    async with Documents(shelf.blobs, readers=1) as documents:
+        assert (await documents.read(source, shelf.target)).items == 1
+
+
 async def test_a_long_document_is_marked_in_parts(shelf: Shelf) -> None:
     reading = await shelf.read("a.txt", b"A fact of some length, no more.\n\n" * 150_000)
     data = shelf.target.read_bytes()
@@ -101,18 +109,17 @@ async def test_remarks_are_counted_and_some_are_shown(shelf: Shelf) -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "limits", "why"),
+    ("name", "data", "limits", "why"),
     [
-        (b"A fact.", ReaderLimits(wall_seconds=0.01), "took longer than 0 seconds"),
-        (LABORIOUS, ReaderLimits(cpu_seconds=1, seconds_per_mib=0), LIMIT),
-        (MANY_MARKS, ReaderLimits(memory_bytes=64 * 1024 * 1024), LIMIT),
-        (b"A fact. " * 1000, ReaderLimits(output_bytes=1000, output_per_byte=0), LIMIT),
+        ("a.md", b"A fact.", ReaderLimits(wall_seconds=0.01), "took longer than 0 seconds"),
+        ("a.txt", LABORIOUS, ReaderLimits(cpu_seconds=1, seconds_per_mib=0), LIMIT),
+        ("a.json", LARGE, ReaderLimits(memory_bytes=96 * 1024 * 1024), "too many values"),
+        ("a.md", b"A fact. " * 1000, ReaderLimits(output_bytes=1000, output_per_byte=0), LIMIT),
     ],
 )
 async def test_a_reader_beyond_its_limits_is_ended(
-    shelf: Shelf, data: bytes, limits: ReaderLimits, why: str
+    shelf: Shelf, name: str, data: bytes, limits: ReaderLimits, why: str
 ) -> None:
-    name = "a.txt" if data is LABORIOUS else "a.md"
     assert why in (await shelf.read(name, data, limits)).unreadable
 
 

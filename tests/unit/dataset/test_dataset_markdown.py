@@ -1,10 +1,13 @@
 import codecs
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from luthier_dataset.readers import markdown
 from luthier_dataset.readers.items import BlockKind, Remark, Section, UnreadableDocument
-from luthier_dataset.readers.markdown import read_markdown
+from luthier_dataset.readers.markdown import _read, read_markdown
 
 SOURCE = """\
 ---
@@ -103,14 +106,74 @@ def test_a_long_paragraph_keeps_its_marks(tmp_path: Path, monkeypatch: pytest.Mo
     ("data", "why"),
     [
         (b"a\0b", "not text"),
-        (b"\n" * 200_001, "it has 200001 lines; Markdown may have 200000 at most"),
-        (b"[" * 500_001, "it has 500001 marks; Markdown may have 500000 at most"),
-        (b"a" * (8 * 1024 * 1024 + 1), "it has 8388609 bytes; .* 8388608 at most"),
+        (b"a\n\n```\n" + b"\n" * 200_000, "line 3: .* more than 200000 lines"),
+        (b"a\n\n" + b"[" * 500_001, "line 3: .* more than 500000 marks"),
+        (b"a\n\n|a|b|\n|-|-|\n" + b"|c|d|\n" * 170_000, "line 3: .* more than 500000 marks"),
+        (b"# a\n" + b"a" * (8 * 1024 * 1024 + 1), "line 2: .* more than 8388608 characters"),
+        (b"a\n\n" + (b"a" * 99_999 + b"\n") * 84, "line 3: .* more than 8388608 characters"),
     ],
 )
 def test_what_cannot_be_parsed_in_time_is_refused(tmp_path: Path, data: bytes, why: str) -> None:
     with pytest.raises(UnreadableDocument, match=why):
         read(tmp_path, data)
+
+
+def test_a_document_may_be_larger_than_its_blocks(tmp_path: Path) -> None:
+    part = b"# Head %d\n\nSee [it][late].\n\n" + b"text " * 40_000 + b"\n\n"
+    data = b"".join(part % number for number in range(50)) + b"[late]: /x\n"
+    assert len(data) > markdown.MAX_CHARACTERS
+    sections = read(tmp_path, data)
+    assert list(dict.fromkeys(section.heading_path for section in sections)) == [
+        (f"Head {number}",) for number in range(50)
+    ]
+    seen = [block for section in sections for block in section.blocks if "See" in block.text]
+    assert {block.text for block in seen} == {"See it."}
+    assert {data[block.place.start : block.place.end] for block in seen} == {b"See [it][late]."}
+    assert seen[-1].place.line == 49 * 6 + 3
+
+
+LINES = [
+    *("", "", "", "# Head", "## *Two* ##", "text", "text [a] and [b][c]", "===", "---", "- | -"),
+    *("- item", "  - nested", "    deep", "\tcode", "1. one", "17) x", "-", "> quote", "> - [b]"),
+    *("```", "~~~", "- ```", "<!-- open", "-->", "<div>", "<pre>", "</pre>", "| a | [b] |"),
+    *("|---|---|", "[a]: /u", "> [b]: /u", '- [c]: /u "title', "title", 'title"', 'title" more'),
+]
+"""Lines that mean something else in another place."""
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    lines=st.lists(st.sampled_from(LINES), max_size=40),
+    front_matter=st.booleans(),
+    end=st.sampled_from(["\n", "\r\n"]),
+    parts=st.sampled_from([1 << 16, 1 << 18, 1 << 23]),
+)
+def test_segments_make_no_difference(
+    lines: list[str], front_matter: bool, end: str, parts: int
+) -> None:
+    text = end.join([*(["---", "a: b", "---"] if front_matter else []), *lines])
+    with NamedTemporaryFile() as file:
+        Path(file.name).write_bytes(text.encode())
+        assert list(_read(Path(file.name), parts)) == list(_read(Path(file.name), 1))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "-\n- | -\n|---|---|\n| a | b |\n",
+        "[a]: /u\n'title\ntext\nend'\n\n[a]",
+        "> [a]: /u\n'title\ntext\nend'\n\n[a]",
+        "[a] [b]\n\n<!--\n\n[a]: /u\n\n-->\n\n```\n\n[b]: /u\n\n```\n",
+        "- a\n\n  ```\n  # no heading\n\n  ```\n- b\n\n      code\n\n    text\n",
+    ],
+)
+@pytest.mark.parametrize("parts", [1 << 16, 1 << 23])
+def test_blocks_that_depend_on_what_stands_around_them(
+    tmp_path: Path, text: str, parts: int
+) -> None:
+    path = tmp_path / "text.md"
+    path.write_text(text)
+    assert list(_read(path, parts)) == list(_read(path, 1))
 
 
 def test_damage_is_remarked_after_the_text(tmp_path: Path) -> None:

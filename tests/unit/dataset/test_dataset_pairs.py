@@ -1,34 +1,28 @@
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from luthier.dataset.v1.recipe_pb2 import PairsRecipe, Recipe
 from luthier_dataset.readers.items import Block, BlockKind, Item, Message, Place, Record, Section
 from luthier_dataset.recipes.pairs import KIND
-from luthier_dataset.recipes.recipe import Document, Origin, Row, Tools, chat_row
+from luthier_dataset.recipes.recipe import Document, Origin, Row, chat_row
+
+from tests.support.scripted_tools import ScriptedTools
 
 
-class Drops:
-    """The one tool that this recipe uses."""
-
-    def __init__(self) -> None:
-        self.dropped: Counter[str] = Counter()
-
-    def drop(self, reason: str, count: int = 1) -> None:
-        self.dropped[reason] += count
-
-
-def made(config: PairsRecipe, *records: dict[str, Any]) -> tuple[list[Row], Counter[str]]:
+def made(
+    config: PairsRecipe, *records: dict[str, Any], tools: ScriptedTools | None = None
+) -> tuple[list[Row], Counter[str]]:
     def items() -> Iterator[Item]:
         yield Message("Kim", "Hello.")
         yield Section((), (Block(BlockKind.PARAGRAPH, "Prose."),))
         for line, fields in enumerate(records, start=2):
             yield Record(fields, ("sheet",), Place(page=1, line=line))
 
-    drops = Drops()
+    tools = tools or ScriptedTools()
     document = Document("files/f1", "table", "d1", items)
-    return list(KIND.make_rows(Recipe(pairs=config), document, cast(Tools, drops))), drops.dropped
+    return list(KIND.make_rows(Recipe(pairs=config), document, tools)), tools.dropped
 
 
 def prompts(rows: list[Row]) -> list[str]:
@@ -63,21 +57,25 @@ def test_values_that_are_no_text_are_written_as_json() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "reason"),
+    ("fields", "reason", "detail"),
     [
-        ({"a": "x", "c": "x"}, "missing_field"),
-        ({"q": None, "a": "x", "c": "x"}, "missing_field"),
-        ({"q": "x", "c": "x"}, "missing_field"),
-        ({"q": "x", "a": "x"}, "missing_field"),
-        ({"q": " ", "a": "x", "c": ""}, "empty_prompt"),
-        ({"q": "x", "a": " ", "c": "x"}, "empty_answer"),
+        ({"a": "x", "c": "x"}, "missing_field", "there is no value for 'q'"),
+        ({"q": None, "a": "x", "c": "x"}, "missing_field", "there is no value for 'q'"),
+        ({"q": "x", "c": "x"}, "missing_field", "there is no value for 'a'"),
+        ({"q": "x", "a": "x"}, "missing_field", "there is no value for 'c'"),
+        ({"q": " ", "a": "x", "c": ""}, "empty_prompt", "'q' is empty, so nothing is asked"),
+        ({"q": "x", "a": " ", "c": "x"}, "empty_answer", "'a' is empty, so nothing is learned"),
     ],
 )
-def test_a_record_without_both_sides_is_dropped(fields: dict[str, Any], reason: str) -> None:
+def test_a_record_without_both_sides_is_dropped_and_reported(
+    fields: dict[str, Any], reason: str, detail: str
+) -> None:
     config = PairsRecipe(input_field="q", output_field="a", template="{q}{c}")
-    rows, dropped = made(config, fields, {"q": "Q", "a": "A", "c": "C"})
+    tools = ScriptedTools()
+    rows, dropped = made(config, {"q": "Q", "a": "A", "c": "C"}, fields, tools=tools)
     assert prompts(rows) == ["QC"]
     assert dropped == {reason: 1}
+    assert tools.found == [(detail, Origin("files/f1", ("sheet",), Place(page=1, line=3)))]
 
 
 @pytest.mark.parametrize("sequence_to_sequence", [False, True])

@@ -1,4 +1,5 @@
 import random
+import tracemalloc
 from itertools import pairwise
 from typing import Any
 
@@ -47,12 +48,65 @@ def test_the_hashes_are_those_of_the_shingles() -> None:
     assert len({value for part in parts for value in part}) == 3 + 1 + 4 + 4
 
 
+_WORDS = st.sampled_from(["a", "b", "ab", "ü", "泵", "x" * 8, "x" * 9, "x" * 16, "_" * 17])
+
+
+@given(
+    st.lists(st.lists(_WORDS, max_size=8), max_size=12), st.sampled_from([" ", ", ", "\0", "\n"])
+)
+@settings(max_examples=50)
+def test_hashes_are_equal_where_runs_of_words_are(texts: list[list[str]], gap: str) -> None:
+    hashes, offsets = shingle_hashes([gap.join(words) for words in texts])
+    runs = [
+        tuple(words[start : start + 5])
+        for words in texts
+        for start in range(max(1, len(words) - 4))
+    ]
+    assert np.diff(offsets.astype(np.int64)).tolist() == [max(1, len(x) - 4) for x in texts]
+    hash_of = dict(zip(runs, hashes.tolist(), strict=True))
+    assert hashes.tolist() == [hash_of[run] for run in runs]
+    assert len(set(hash_of.values())) == len(hash_of)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("abcdefgh12345678", "12345678abcdefgh"),
+        ("aaaaaaaabbbbbbbbaaaaaaaa", "aaaaaaaaaaaaaaaabbbbbbbb"),
+        ("0" * 8, "0" * 16),
+        ("x" * 100_000, "x" * 100_001),
+        ("x" * 99_999 + "y", "y" + "x" * 99_999),
+        ("?" * 9, "?" * 10),
+        ("\0", "\0\0"),
+        ("", "\0"),
+        ("\ud800", "\ud801"),
+    ],
+)
+def test_words_that_differ_anywhere_have_different_hashes(one: str, other: str) -> None:
+    hashes, _ = shingle_hashes([one, other, one])
+    assert hashes[0] != hashes[1]
+    assert hashes[0] == hashes[2]
+
+
+def test_there_may_be_no_texts() -> None:
+    hashes, offsets = shingle_hashes([])
+    assert hashes.tolist() == []
+    assert offsets.tolist() == [0]
+
+
+@given(st.lists(st.text(max_size=60), max_size=12), st.integers(0, 12))
+@settings(max_examples=50)
+def test_hashes_do_not_depend_on_what_is_hashed_together(texts: list[str], cut: int) -> None:
+    alone = [shingle_hashes(part)[0] for part in (texts[:cut], texts[cut:])]
+    assert np.array_equal(shingle_hashes(texts)[0], np.concatenate(alone))
+
+
 def test_signatures_are_the_same_everywhere() -> None:
     # Counted once and written down: another platform or version of a library shows here.
     signed = _SIGNER.sign(["The pump is switched off before the lid is opened.", "Straße", ""])
     assert signed.dtype == np.uint8
     assert signed.shape == (3, PERMUTATIONS)
-    expected = [[228, 49, 125, 28], [202, 87, 243, 133], [198, 47, 48, 84]]
+    expected = [[114, 232, 116, 79], [212, 141, 104, 22], [198, 47, 48, 84]]
     assert signed[:, :4].tolist() == expected
 
 
@@ -120,6 +174,17 @@ def test_the_threshold_bounds_what_is_alike() -> None:
     rows[1, 100:] = 1
     assert clusters(rows, 0.78).tolist() == [0, 0]
     assert clusters(rows, 0.79).tolist() == [0, 1]
+
+
+def test_memory_grows_by_few_bytes_a_row() -> None:
+    rows: NDArray[Any] = np.random.default_rng(1).integers(0, 256, (50_000, PERMUTATIONS), np.uint8)
+    rows[:1000] = rows[-1000:]
+    tracemalloc.start()
+    roots = clusters(rows)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert roots[-1000:].tolist() == list(range(1000))
+    assert peak < 60 * len(rows)
 
 
 @pytest.mark.parametrize("rows", [0, 1])

@@ -1,4 +1,5 @@
-from collections.abc import Sequence
+import tracemalloc
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -6,6 +7,7 @@ from luthier.dataset.v1.recipe_pb2 import (
     Chunking,
     HeadingsRecipe,
     KeywordsRecipe,
+    PairsRecipe,
     RawRecipe,
     Recipe,
     SemanticRecipe,
@@ -14,7 +16,7 @@ from luthier_dataset.readers.items import CodeFile, Item, Message, Place
 from luthier_dataset.recipes import headings, keywords, raw, semantic
 from luthier_dataset.recipes.keywords import find_keywords
 from luthier_dataset.recipes.questions import QuestionPrompts
-from luthier_dataset.recipes.recipe import Kind, Row, Shape, prompt_and_answer
+from luthier_dataset.recipes.recipe import Document, Kind, Row, Shape, prompt_and_answer
 from luthier_dataset.recipes.registry import registry
 from luthier_dataset.recipes.template import fill
 
@@ -35,8 +37,15 @@ def test_every_recipe_of_the_configuration_is_known() -> None:
     known = registry(QuestionPrompts())
     assert set(known) == {field.name for field in Recipe.DESCRIPTOR.fields}
     assert {name for name, kind in known.items() if kind.searches} == {"context"}
-    asking = {name for name, kind in known.items() if kind.asks_model}
-    assert asking == {"questions", "context", "code_summary"}
+
+
+def test_recipes_say_what_shape_their_rows_have() -> None:
+    known = registry(QuestionPrompts())
+    shapes = {name: kind.shape(Recipe()) for name, kind in known.items()}
+    texts = dict.fromkeys(("raw", "semantic", "code_raw"), Shape.TEXT)
+    assert shapes == {**dict.fromkeys(known, Shape.CHAT), **texts, "rows": None}
+    to_pairs = Recipe(pairs=PairsRecipe(sequence_to_sequence=True))
+    assert known["pairs"].shape(to_pairs) is Shape.PAIR
 
 
 def head(
@@ -70,6 +79,33 @@ def test_sections_under_equal_paths_never_contradict_each_other() -> None:
         ("Handbook > Pay", "X."),
     ]
     assert dropped == {"duplicate": 2}
+
+
+def test_the_parts_of_a_long_document_wait_in_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    places = [Place("a.md", 0, 0, line, line, 9 * line, 9 * line + 2) for line in (1, 2)]
+    one = section("Größe\n\u2028 1.", place=places[0])
+    items = [one, section("X.", path=("Handbook", "Pay")), section("B.", place=places[1])]
+    config = Recipe(headings=HeadingsRecipe())
+    held = make(headings.KIND, config, *items)
+    assert [row.origins[0].place for row in held[:2]] == places
+    monkeypatch.setattr(headings, "_HELD", 1)
+    assert make(headings.KIND, config, *items) == held
+
+
+def test_a_document_is_not_held_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def items() -> Iterator[Item]:
+        return (section(f"{number:06d}" + "x" * 50_000) for number in range(24))
+
+    monkeypatch.setattr(headings, "_HELD", 64 * 1024)
+    source = Document("files/f", "t", "0" * 64, items)
+    config = Recipe(headings=HeadingsRecipe(max_section_tokens=1))
+    tools = ScriptedTools(tokenizer=words())
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in headings.KIND.make_rows(config, source, tools)) == 24
+        assert tracemalloc.get_traced_memory()[1] < 600_000  # Half of the text.
+    finally:
+        tracemalloc.stop()
 
 
 def test_the_title_stands_before_several_top_headings() -> None:

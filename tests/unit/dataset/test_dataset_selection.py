@@ -6,8 +6,6 @@ import pytest
 from luthier.dataset.v1.quality_pb2 import QualityCheck, QualityRule
 from luthier_dataset.build.selection import Selection, select
 from luthier_dataset.build.stored import (
-    KEYS,
-    SIGNATURES,
     RowWriter,
     StoredRow,
     read_keys,
@@ -15,6 +13,7 @@ from luthier_dataset.build.stored import (
     row_keys,
     signatures,
 )
+from luthier_dataset.build.workspace import KEYS, SIGNATURES
 from luthier_dataset.quality.near import clusters
 from luthier_dataset.quality.report import actions
 from luthier_dataset.recipes.recipe import Origin, Row, chat_row, prompt_and_answer

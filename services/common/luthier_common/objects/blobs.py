@@ -12,8 +12,10 @@ import tempfile
 from collections.abc import AsyncGenerator, AsyncIterable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
-from luthier_common.errors import Aborted, DataLoss, InvalidArgument, NotFound
+from luthier_common.disk import is_disk_full
+from luthier_common.errors import Aborted, DataLoss, InvalidArgument, NotFound, ResourceExhausted
 from luthier_common.names import check_id
 from luthier_common.objects.port import ObjectStore
 
@@ -81,7 +83,7 @@ class Blobs:
                     size += len(chunk)
                     if max_bytes is not None and size > max_bytes:
                         raise _too_large(max_bytes)
-                    await asyncio.to_thread(file.write, chunk)
+                    await _write(file, chunk)
             return await self.put_file(project, path)
 
     async def stream(self, project: str, sha256: str) -> AsyncGenerator[bytes, None]:
@@ -177,6 +179,16 @@ async def _read_file(path: Path) -> AsyncGenerator[bytes, None]:
     with path.open("rb") as file:
         while chunk := await asyncio.to_thread(file.read, _CHUNK_BYTES):
             yield chunk
+
+
+async def _write(file: BinaryIO, chunk: bytes) -> None:
+    try:
+        await asyncio.to_thread(file.write, chunk)
+    except OSError as error:
+        if is_disk_full(error):
+            message = "no room on the disk that bytes pass through"
+            raise ResourceExhausted(message, reason="DISK_FULL") from error
+        raise
 
 
 def _too_large(max_bytes: int) -> InvalidArgument:

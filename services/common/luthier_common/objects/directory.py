@@ -19,6 +19,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import BinaryIO
 
+from luthier_common.disk import is_disk_full
 from luthier_common.errors import (
     DataLoss,
     FailedPrecondition,
@@ -131,11 +132,11 @@ class DirectoryObjects:
             raise self._platform_error(error, key) from error
 
     def _platform_error(self, error: OSError, key: str) -> PlatformError:
+        if is_disk_full(error):
+            return ResourceExhausted(f"{self.describe()}: no space", reason="OBJECTS_FULL")
         match error.errno:
             case errno.ENOENT | errno.EISDIR | errno.ENOTDIR:
                 return object_not_found(key)
-            case errno.ENOSPC | errno.EDQUOT:
-                return ResourceExhausted(f"{self.describe()}: no space", reason="OBJECTS_FULL")
             case _:
                 text = f"{self.describe()}: {error.strerror} ({key})"
                 return Unavailable(text, reason="OBJECTS_UNAVAILABLE")

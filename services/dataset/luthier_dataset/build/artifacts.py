@@ -7,8 +7,9 @@ number and digest, not by resource name, and nothing in the files knows of time 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,13 @@ from luthier_dataset.build.stored import StoredRow
 from luthier_dataset.recipes.recipe import Origin
 
 ROWS, TRAIN, VALIDATION = "rows.parquet", "train.jsonl", "validation.jsonl"
-ROW_GROUP = 1000
-"""Rows read together when a page is looked at."""
+GROUP_ROWS, GROUP_BYTES = 1000, 8 * 1024**2
+"""A row group ends at so many rows, or bytes of their lines; it is written and read at once."""
+
+_LOOKED_AT = 100
+"""Row groups that are looked at for one page."""
+
+_SOURCE = "origins.list.element.source"
 
 _ORIGIN = pa.struct(
     [
@@ -118,26 +124,58 @@ def cells(
     }
 
 
-def read_page(path: Path, start: int, most: int) -> tuple[list[dict[str, Any]], bool]:
-    """Return rows from `start` on as SCHEMA has them, and whether there are more behind them."""
+def read_page(
+    path: Path, start: int, most: int, sources: Container[int] | None = None
+) -> tuple[list[dict[str, Any]], int | None]:
+    """Return at most `most` rows from `start` on as SCHEMA has them, and where to go on.
+
+    That is None behind the last row. With `sources`, only rows with a part of one of them; a page
+    may then be short or empty although it is not the last, since only so much is looked at.
+    """
     rows: list[dict[str, Any]] = []
     with pq.ParquetFile(path) as file:
-        end = min(start + most, file.metadata.num_rows)
-        for group in range(start // ROW_GROUP, -(-end // ROW_GROUP)):
-            first = group * ROW_GROUP
-            table = file.read_row_group(group)
-            rows += table.slice(max(start - first, 0), end - max(start, first)).to_pylist()
-        return rows, end < file.metadata.num_rows
+        for group, first, end in _groups(file.metadata, start)[:_LOOKED_AT]:
+            places = [place for place in _places(file, group, sources) if first + place >= start]
+            wanted = places[: most - len(rows)]
+            if wanted:
+                rows += file.read_row_group(group).take(wanted).to_pylist()
+            start = end
+            if len(rows) == most:
+                start = first + wanted[-1] + 1
+                break
+        return rows, start if start < file.metadata.num_rows else None
+
+
+def _groups(metadata: pq.FileMetaData, start: int) -> list[tuple[int, int, int]]:
+    """The number of each row group that ends behind `start`, its first row and its end."""
+    sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+    ends = accumulate(sizes)
+    return [
+        (group, end - size, end)
+        for group, (size, end) in enumerate(zip(sizes, ends, strict=True))
+        if end > start
+    ]
+
+
+def _places(file: pq.ParquetFile, group: int, sources: Container[int] | None) -> Sequence[int]:
+    """The rows of a group with a part of `sources`; nothing else of them is read for that."""
+    if sources is None:
+        return range(file.metadata.row_group(group).num_rows)
+    origins = file.read_row_group(group, columns=[_SOURCE])["origins"].to_pylist()
+    return [
+        place for place, row in enumerate(origins) if any(one["source"] in sources for one in row)
+    ]
 
 
 def _batches(
     rows: Iterable[tuple[StoredRow, bool, Sequence[int]]],
 ) -> Iterator[list[tuple[StoredRow, bool, Sequence[int]]]]:
-    batch = []
+    batch, size = [], 0
     for row in rows:
         batch.append(row)
-        if len(batch) == ROW_GROUP:
+        size += len(row[0].line.encode())
+        if len(batch) == GROUP_ROWS or size >= GROUP_BYTES:
             yield batch
-            batch = []
+            batch, size = [], 0
     if batch:
         yield batch

@@ -10,21 +10,16 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import numpy.typing as npt
+from google.protobuf.json_format import MessageToJson
 from luthier.dataset.v1.dataset_pb2 import DatasetStatistics, TokenBin
 from luthier.dataset.v1.quality_pb2 import QualityCheck, QualityRule
+from luthier_common.errors import FailedPrecondition
 
 from luthier_dataset.build.artifacts import SourceTable, write_artifacts
 from luthier_dataset.build.jobs import Finish, Finished, Setting, UnitMade
 from luthier_dataset.build.selection import BALANCED, Selection, name_of, select
-from luthier_dataset.build.stored import (
-    KEYS,
-    SIGNATURES,
-    StoredRow,
-    read_keys,
-    read_rows,
-    signatures,
-)
-from luthier_dataset.build.workspace import Workspace, finished
+from luthier_dataset.build.stored import StoredRow, read_keys, read_rows, signatures
+from luthier_dataset.build.workspace import KEYS, SIGNATURES, Workspace, finished
 from luthier_dataset.quality.findings import Finding
 from luthier_dataset.quality.language import language_of
 from luthier_dataset.quality.near import clusters
@@ -45,6 +40,7 @@ _COMPARED: dict[int, str] = {
     QualityCheck.NEAR_DUPLICATE: "an earlier row is nearly the same",
 }
 """Details of what is found by comparing: no content, which may hold secrets."""
+_MOST_LABELS = 1000
 _LANGUAGE_SAMPLE = 2000
 """Rows whose language is looked at, evenly spread."""
 
@@ -78,6 +74,10 @@ class _Finishing:
         tally = self._remarked()
         for unit in self._made:
             tally.merge(unit.tally)
+        labels = len(tally.rows_by_label)
+        if labels > _MOST_LABELS:
+            message = f"the output has {labels} labels; at most {_MOST_LABELS} can be balanced"
+            raise FailedPrecondition(message, reason="TOO_MANY_LABELS")
         blocked = self._blocked(tally, selection)
         statistics = _statistics(keys, selection, self._made)
         unread = self._task.remarks.get("unreadable_document", 0)
@@ -88,9 +88,9 @@ class _Finishing:
             reason = "QUALITY_GATE" if blocked else ""
         digest = "" if blocked else self._write(selection, tally, statistics)
         findings = report(tally, self._task.actions, self._notes(selection, statistics))
-        return Finished(
-            statistics.SerializeToString(), findings.SerializeToString(), digest, blocked, reason
-        )
+        # JSON, sorted: a serialised message orders its maps anew in each process.
+        told = MessageToJson(findings, preserving_proto_field_name=True, sort_keys=True)
+        return Finished(statistics.SerializeToString(), told.encode(), digest, blocked, reason)
 
     def _joined(self, suffix: str) -> Path:
         """Put the files of all units behind one another."""

@@ -8,6 +8,17 @@ from luthier_dataset.quality.report import Tally
 from luthier_dataset.readers.items import Remark
 from luthier_dataset.recipes.questions import QuestionPrompts
 
+DISK_FULL = "DISK_FULL"
+"""Reason of the one refusal that waiting cures."""
+PREVIEW_SECONDS = 120.0
+"""Most time for each job of a preview."""
+UNIT_SECONDS = 1800.0
+"""Most time for a unit of a build, to which `UNIT_SECONDS_PER_MIB` of its items come."""
+UNIT_SECONDS_PER_MIB = 30.0
+STEP_SECONDS = 12 * 3600.0
+"""Most time for what is done once for a whole dataset, whatever its size."""
+_MIB = 1024 * 1024
+
 
 class Source(msgspec.Struct, frozen=True):
     """A source of the dataset."""
@@ -66,11 +77,32 @@ class Finish(msgspec.Struct, frozen=True, tag="finish"):
     """Some of them, with the number of their source."""
 
 
+class ReadAsModel(msgspec.Struct, frozen=True, tag="read_as_model"):
+    """Read rows and texts as the base model does."""
+
+    rows: tuple[tuple[str, str], ...]
+    """Shape and line of each row."""
+    texts: tuple[str, ...]
+
+
+Task = MakeUnit | MakeIndex | Finish | ReadAsModel
+
+
 class Job(msgspec.Struct, frozen=True):
     """One job."""
 
     setting: Setting
-    task: MakeUnit | MakeIndex | Finish
+    task: Task
+
+    @property
+    def seconds(self) -> float:
+        """Most time for the job: generous, but a chat template that never ends is ended."""
+        if self.setting.partial:
+            return PREVIEW_SECONDS
+        if isinstance(self.task, MakeUnit):
+            size = self.task.end - self.task.start
+            return UNIT_SECONDS + UNIT_SECONDS_PER_MIB * size / _MIB
+        return STEP_SECONDS
 
 
 class UnitMade(msgspec.Struct, frozen=True, tag="unit"):
@@ -80,6 +112,8 @@ class UnitMade(msgspec.Struct, frozen=True, tag="unit"):
     shapes: tuple[str, ...]
     dropped: dict[str, int]
     tally: Tally
+    bytes: int
+    """Size of the file of rows, which shows whether it is whole."""
     asked: int
     """Questions without a reply yet, in the unit's `.asks`; rows are made when all have one."""
 
@@ -96,7 +130,7 @@ class Finished(msgspec.Struct, frozen=True, tag="finish"):
     statistics: bytes
     """`DatasetStatistics`."""
     report: bytes
-    """`QualityReport`."""
+    """`QualityReport`, as JSON."""
     digest: str
     """SHA-256 of the canonical rows."""
     blocked: str = ""
@@ -105,11 +139,20 @@ class Finished(msgspec.Struct, frozen=True, tag="finish"):
     """The same as an error's reason."""
 
 
+class AsModel(msgspec.Struct, frozen=True, tag="as_model"):
+    """What the base model reads."""
+
+    spans: tuple[tuple[tuple[str, bool], ...], ...]
+    """Of each row: its pieces, and whether each is learned."""
+    tokens: tuple[int, ...]
+    """Of each text."""
+
+
 class Refused(msgspec.Struct, frozen=True, tag="refused"):
-    """The job cannot be done, for a reason that another try does not change."""
+    """The job cannot be done; another try changes nothing, unless the reason is DISK_FULL."""
 
     message: str
     reason: str
 
 
-Answer = UnitMade | IndexMade | Finished | Refused
+Answer = UnitMade | IndexMade | Finished | AsModel | Refused

@@ -8,15 +8,16 @@ import importlib.metadata
 import json
 import re
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from google.protobuf.json_format import MessageToDict
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
 from luthier.dataset.v1.dataset_pb2 import Dataset, DatasetArtifacts, DatasetStatistics
 from luthier.dataset.v1.file_pb2 import File
-from luthier_common.errors import FailedPrecondition
+from luthier_common.errors import FailedPrecondition, NotFound, PlatformError
 from luthier_common.names import id_of, parent_of, project_of
 from luthier_common.objects.blobs import Blobs
 
@@ -40,6 +41,16 @@ _REQUIRED = re.compile(r"([\w.-]+).*extra == 'dataset'")
 """A requirement of this service in our package's metadata."""
 
 _CHUNK_BYTES = 1024 * 1024
+
+
+class Rejected(Exception):
+    """The quality rules let no dataset out, or there are no rows; the report says why."""
+
+    def __init__(self, error: PlatformError, found: Dataset) -> None:
+        super().__init__(error.message)
+        self.error = error
+        self.found = found
+        """What is known of the dataset all the same."""
 
 
 async def _silent(stage: str, done: int, total: int) -> None:
@@ -71,7 +82,8 @@ class Build:
     async def make(self, dataset: Dataset, report: Report) -> Dataset:
         """Make and store the rows; return a Dataset holding only what the build found out.
 
-        PlatformError of any kind; after the transient ones another try goes on where this ended.
+        Rejected, and PlatformError of any kind; after the transient ones another try goes on where
+        this one ended.
         """
         workspace = self._workspace(dataset)
         async with self.steps(dataset, workspace, report) as pipeline:
@@ -165,33 +177,46 @@ class Build:
                 await asyncio.to_thread(replies.load, path)
 
     async def _store(self, dataset: Dataset, workspace: Workspace, finished: Finished) -> Dataset:
+        found = await self._findings(dataset, workspace, finished)
+        if finished.blocked:
+            error = FailedPrecondition(finished.blocked, reason=finished.reason)
+            raise Rejected(error, found)
         project = project_of(dataset.name)
-        statistics = DatasetStatistics.FromString(finished.statistics)
         rows = await self._blobs.put_file(project, workspace.out / artifacts.ROWS)
-        report = await self._blobs.put_bytes(project, finished.report)
-        stored = DatasetArtifacts(rows_sha256=rows.sha256, report_sha256=report.sha256)
-        with Replies(workspace.replies) as replies:
-            statistics.model_calls = replies.count()
-            if statistics.model_calls:
-                blob = await self._blobs.put_stream(project, _each(replies.lines()))
-                stored.generations_sha256 = blob.sha256
         train = await self._mint(dataset, workspace.out / artifacts.TRAIN, "")
         held_out = None
-        if statistics.validation_rows:
+        if found.statistics.validation_rows:
             path = workspace.out / artifacts.VALIDATION
             held_out = await self._mint(dataset, path, "-validation")
         outcome = Dataset(
             file=train.name,
             validation_file=held_out.name if held_out else "",
             digest=finished.digest,
-            artifacts=stored,
-            statistics=statistics,
         )
+        outcome.MergeFrom(found)
+        outcome.artifacts.rows_sha256 = rows.sha256
         known = manifest_of(dataset, outcome, train, held_out, self._prompts)
         manifest = json.dumps(known, sort_keys=True)
         blob = await self._blobs.put_bytes(project, manifest.encode())
         outcome.artifacts.manifest_sha256 = blob.sha256
         return outcome
+
+    async def _findings(
+        self, dataset: Dataset, workspace: Workspace, finished: Finished
+    ) -> Dataset:
+        """Store the report and what models wrote, which a rejected dataset has as well."""
+        project = project_of(dataset.name)
+        report = await self._blobs.put_bytes(project, finished.report)
+        found = Dataset(
+            artifacts=DatasetArtifacts(report_sha256=report.sha256),
+            statistics=DatasetStatistics.FromString(finished.statistics),
+        )
+        with Replies(workspace.replies) as replies:
+            found.statistics.model_calls = replies.count()
+            if found.statistics.model_calls:
+                blob = await self._blobs.put_stream(project, _each(replies.lines()))
+                found.artifacts.generations_sha256 = blob.sha256
+        return found
 
     async def _mint(self, dataset: Dataset, path: Path, suffix: str) -> File:
         title = dataset.display_name or id_of(dataset.name)
@@ -204,9 +229,16 @@ class Build:
         with path.open("rb") as file:
             identity.update(hashlib.file_digest(file, "sha256").digest())
         file_id = f"file-{identity.hexdigest()[:24]}"
-        return await self._files.create(
-            parent_of(dataset.name), draft, file_id, _pieces(path), dataset=dataset.name
+        return await self._files.create_from(
+            parent_of(dataset.name), draft, file_id, lambda: _pieces(path), dataset=dataset.name
         )
+
+    async def withdraw(self, dataset: Dataset) -> None:
+        """Delete the files minted for a dataset, whose build is over, that it does not name."""
+        for file in self._files.minted_by(dataset.name):
+            if file.name not in (dataset.file, dataset.validation_file):
+                with suppress(NotFound):
+                    await self._files.delete(file.name)
 
 
 def manifest_of(
@@ -248,8 +280,25 @@ def _versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in names}
 
 
-def _dict(message: Any) -> dict[str, Any]:
-    return MessageToDict(message, preserving_proto_field_name=True)
+def _dict(message: Message) -> dict[str, Any]:
+    """The fields that are set; protobuf's own JSON would show 64-bit numbers as text."""
+    return {field.name: _plain(field, value) for field, value in message.ListFields()}
+
+
+def _plain(field: FieldDescriptor, value: Any) -> Any:
+    if field.message_type is not None and field.message_type.GetOptions().map_entry:
+        return dict(value)
+    if field.is_repeated:
+        return [_one(field, item) for item in value]
+    return _one(field, value)
+
+
+def _one(field: FieldDescriptor, value: Any) -> Any:
+    if field.message_type is not None:
+        return _dict(value)
+    if field.enum_type is not None and value in field.enum_type.values_by_number:
+        return field.enum_type.values_by_number[value].name
+    return value
 
 
 async def _pieces(path: Path) -> AsyncIterator[bytes]:

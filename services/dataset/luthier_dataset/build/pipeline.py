@@ -16,24 +16,28 @@ from typing import TypeVar
 
 import msgspec
 from luthier.dataset.v1.dataset_pb2 import Dataset
-from luthier_common.errors import FailedPrecondition, Internal, InvalidArgument
+from luthier_common.errors import FailedPrecondition, Internal, InvalidArgument, ResourceExhausted
 from luthier_common.names import project_of
 
 from luthier_dataset.bounded import bounded_map
 from luthier_dataset.build.jobs import (
+    DISK_FULL,
     Answer,
+    AsModel,
     Finish,
     Finished,
     IndexMade,
     Job,
     MakeIndex,
     MakeUnit,
+    ReadAsModel,
     Refused,
     Setting,
+    Task,
     UnitMade,
 )
-from luthier_dataset.build.replies import Question, Recorded, Replies, read_questions
-from luthier_dataset.build.workspace import Workspace, finish, finished
+from luthier_dataset.build.replies import Question, Recorded, Replies, read_questions, read_used
+from luthier_dataset.build.workspace import ROWS, Workspace, finish, finished, is_whole
 from luthier_dataset.documents import Documents, unreadable
 from luthier_dataset.inference import Inference
 from luthier_dataset.pool import ChildDied, Pool
@@ -46,11 +50,13 @@ Report = Callable[[str, int, int], Awaitable[None]]
 
 _QUESTIONS_AT_ONCE = 24
 """So that an engine can batch them."""
+_PATIENCE_SECONDS = 60.0
+"""A build whose model is away for longer makes room for others, and is tried again."""
 _UNITS_AHEAD = 8
 """Units waiting for a model while others are worked on."""
 
 logger = logging.getLogger(__name__)
-A = TypeVar("A", UnitMade, IndexMade, Finished)
+A = TypeVar("A", UnitMade, IndexMade, Finished, AsModel)
 
 
 @dataclass(frozen=True)
@@ -81,8 +87,11 @@ class Pipeline:
         self._shapes: dict[str, str] = {}
         self._replies = Replies(plan.workspace.replies, writable=True)
 
-    async def read(self) -> list[Reading]:
-        """Read every source, unless that is done; FailedPrecondition for an unreadable one."""
+    async def read(self, *, most_bytes: int = 0) -> list[Reading]:
+        """Read every source, unless that is done; FailedPrecondition for an unreadable one.
+
+        `most_bytes` as for `ReadJob`.
+        """
         done = 0
         sources = list(self._dataset.sources)
 
@@ -90,8 +99,13 @@ class Pipeline:
             nonlocal done
             target = self._workspace.items(number)
             reading = finished(target, Reading)
-            if reading is None:
-                reading = await self._plan.documents.read(sources[number], target)
+            if reading is None or not is_whole(target, reading.cuts[-1:]):
+                reading = await self._plan.documents.read(
+                    sources[number], target, most_bytes=most_bytes
+                )
+                if reading.unreadable:
+                    # What was read before the end is no part of the corpus.
+                    target.unlink(missing_ok=True)
                 finish(target, reading)
             if reading.unreadable and not self._dataset.skip_unreadable:
                 raise unreadable(sources[number], reading.unreadable)
@@ -131,12 +145,15 @@ class Pipeline:
             nonlocal done
             path = self._workspace.unit(unit.recipe, unit.source, unit.part)
             made = finished(path, UnitMade)
+            if made is not None and not is_whole(path.with_suffix(ROWS), (made.bytes,)):
+                made = None
             while made is None:
                 answer = await self.run_unit(unit)
                 if answer.asked:
-                    await self.answer(read_questions(path))
+                    await self.answer(read_questions(path), patience=_PATIENCE_SECONDS)
                 else:
                     made = answer
+            self._replies.use(read_used(path))
             self._check_shapes(made, unit)
             done += 1
             await self._plan.report(self._stage(unit), done, len(units))
@@ -147,21 +164,36 @@ class Pipeline:
         """Run a unit once with the replies that there are."""
         return await self._run(unit, UnitMade)
 
-    async def answer(self, questions: Sequence[Question]) -> list[Reply]:
-        """Ask models, record each reply as it comes, and return them in order."""
+    async def answer(
+        self, questions: Sequence[Question], *, patience: float | None = None
+    ) -> list[Reply]:
+        """Ask models, record each reply as it comes, and return them in order.
+
+        `patience` as for `RemoteModel.ask`.
+        """
+
+        done = 0
 
         async def answer(question: Question) -> Reply:
+            nonlocal done
             async with self._asking:
-                reply = await self._reply(question)
+                reply = await self._reply(question, patience)
             self._replies.put([Recorded(question.key, reply)])
+            done += 1
+            # Also how the build notices that its dataset was deleted.
+            await self._plan.report("Asking models", done, len(questions))
             return reply
 
         return await bounded_map(answer, questions, limit=_QUESTIONS_AT_ONCE)
 
+    async def as_model(self, rows: Sequence[tuple[str, str]], texts: Sequence[str]) -> AsModel:
+        """Return rows (shape and line of each) and texts as the base model reads them."""
+        return await self._run(ReadAsModel(tuple(rows), tuple(texts)), AsModel)
+
     async def finish(
         self, units: Sequence[MakeUnit], readings: Sequence[Reading], actions: dict[int, int]
     ) -> Finished:
-        """Judge all rows and write the artifacts; FailedPrecondition if nothing may come out."""
+        """Judge all rows and write the artifacts, unless nothing may come out."""
         await self._plan.report("Comparing and storing rows", 0, 1)
         remarks: Counter[str] = Counter()
         examples: list[tuple[int, Remark]] = []
@@ -180,43 +212,59 @@ class Pipeline:
         )
         # One worker does the rest; the others shall not lie in memory meanwhile.
         await self._plan.workers.close()
-        finished = await self._run(task, Finished)
-        if finished.blocked:
-            raise FailedPrecondition(finished.blocked, reason=finished.reason)
-        return finished
+        return await self._run(task, Finished)
 
     def close(self) -> None:
         """Close the files."""
         self._replies.close()
 
-    async def _reply(self, question: Question) -> Reply:
+    async def _reply(self, question: Question, patience: float | None) -> Reply:
         ask = question.ask
         digest = self._plan.setting.digests[ask.model]
         model = self._plan.inference.model(project_of(self._dataset.name), ask.model, digest)
         try:
-            return await model.ask(ask.prompt, ask.max_tokens)
+            return await model.ask(ask.prompt, ask.max_tokens, patience=patience)
         except InvalidArgument as error:
             # In practice: the prompt is longer than the model's context.
             return Reply("", complete=False, refused=error.message)
 
-    async def _run(self, task: MakeUnit | MakeIndex | Finish, wanted: type[A]) -> A:
-        job = msgspec.json.encode(Job(self._plan.setting, task))
-        answer: Answer = msgspec.json.decode(await self._on_worker(job), type=Answer)
+    async def _run(self, task: Task, wanted: type[A]) -> A:
+        job = Job(self._plan.setting, task)
+        try:
+            answered = await self._on_worker(msgspec.json.encode(job), job.seconds)
+        except TimeoutError as error:
+            raise self._too_long(task, job.seconds) from error
+        answer: Answer = msgspec.json.decode(answered, type=Answer)
         if isinstance(answer, Refused):
+            if answer.reason == DISK_FULL:
+                raise ResourceExhausted(answer.message, reason=answer.reason)
             raise FailedPrecondition(answer.message, reason=answer.reason)
         assert isinstance(answer, wanted)
         return answer
 
-    async def _on_worker(self, job: bytes) -> bytes:
+    async def _on_worker(self, job: bytes, seconds: float) -> bytes:
         try:
-            return await self._plan.workers.run(job)
+            return await self._plan.workers.run(job, timeout=seconds)
         except ChildDied as death:
             # Perhaps the machine was short of memory for a moment.
             logger.warning("a worker of the build ended; trying once more: %s", death)
         try:
-            return await self._plan.workers.run(job)
+            return await self._plan.workers.run(job, timeout=seconds)
         except ChildDied as death:
             raise Internal(f"a worker of the build ended: {death}", reason="WORKER_DIED") from death
+
+    def _too_long(self, task: Task, seconds: float) -> FailedPrecondition:
+        if not isinstance(task, MakeUnit):
+            why = f"a step of the build took longer than {seconds:.0f} seconds"
+            return FailedPrecondition(why, reason="STEP_TIMEOUT")
+        source = self._dataset.sources[task.source]
+        return FailedPrecondition(
+            f"{self._recipe(task)} took longer than {seconds:.0f} seconds over "
+            f"{source.display_name} ({source.file}); either the base model's chat template does "
+            "not end or the document is too long for this recipe",
+            reason="UNIT_TIMEOUT",
+            metadata={"file": source.file},
+        )
 
     def _check_shapes(self, made: UnitMade, unit: MakeUnit) -> None:
         """Refuse rows of two shapes as soon as both are there: a training file has one."""

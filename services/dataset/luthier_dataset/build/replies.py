@@ -16,7 +16,10 @@ import msgspec
 
 from luthier_dataset.recipes.recipe import Ask, Reply
 
-_SCHEMA = "CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, reply BLOB) WITHOUT ROWID"
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, reply BLOB) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS used (key TEXT PRIMARY KEY) WITHOUT ROWID;
+"""
 
 
 class Recorded(msgspec.Struct, frozen=True):
@@ -49,7 +52,7 @@ class Replies:
             # Survives the end of the process at any point; not that of the machine.
             self._database.execute("PRAGMA journal_mode=WAL")
             self._database.execute("PRAGMA synchronous=NORMAL")
-            self._database.execute(_SCHEMA)
+            self._database.executescript(_SCHEMA)
 
     def get(self, key: str) -> Reply | None:
         """Return a reply, None if there is none."""
@@ -67,16 +70,24 @@ class Replies:
         with path.open("rb") as lines:
             self.put(msgspec.json.decode(line, type=Recorded) for line in lines)
 
+    def use(self, keys: Iterable[str]) -> None:
+        """Note which replies went into the dataset; a record taken over may hold others."""
+        with self._database:
+            self._database.executemany(
+                "INSERT OR IGNORE INTO used VALUES (?)", ([key] for key in keys)
+            )
+
     def lines(self) -> Iterator[bytes]:
-        """Yield the record, one JSON line a reply, by key."""
-        for key, reply in self._database.execute("SELECT key, reply FROM replies ORDER BY key"):
+        """Yield the record of the replies that were used, one JSON line a reply, by key."""
+        query = "SELECT key, reply FROM replies JOIN used USING (key) ORDER BY key"
+        for key, reply in self._database.execute(query):
             recorded = Recorded(key, msgspec.json.decode(reply, type=Reply))
             yield msgspec.json.encode(recorded) + b"\n"
 
     def count(self) -> int:
-        """Return the number of replies."""
-        found = self._database.execute("SELECT count(*) FROM replies").fetchone()
-        return int(found[0])
+        """Return the number of replies that were used."""
+        query = "SELECT count(*) FROM replies JOIN used USING (key)"
+        return int(self._database.execute(query).fetchone()[0])
 
     def close(self) -> None:
         """Close the file."""
@@ -99,3 +110,13 @@ def read_questions(unit: Path) -> list[Question]:
     """Return what a unit has to ask."""
     lines = unit.with_suffix(".asks").read_bytes().splitlines()
     return [msgspec.json.decode(line, type=Question) for line in lines]
+
+
+def write_used(unit: Path, keys: Iterable[str]) -> None:
+    """Write down which replies went into a unit's rows."""
+    unit.with_suffix(".used").write_text("\n".join(keys))
+
+
+def read_used(unit: Path) -> list[str]:
+    """Return which replies went into a unit's rows."""
+    return unit.with_suffix(".used").read_text().splitlines()

@@ -12,12 +12,10 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from luthier_dataset.build.workspace import KEYS, ROWS, SIGNATURES
 from luthier_dataset.normal import normal_form
 from luthier_dataset.quality.near import PERMUTATIONS, Signatures, Signer
 from luthier_dataset.recipes.recipe import Origin, Row, prompt_and_answer
-
-ROWS, KEYS, SIGNATURES = ".rows", ".keys", ".signatures"
-"""Suffixes of a unit's files."""
 
 KEY = np.dtype(
     [
@@ -38,7 +36,8 @@ KEY = np.dtype(
 `label` is 0 for rows without one; `checks` has bit n set for a finding of `QualityCheck` n.
 """
 _LENGTH = struct.Struct("<I")
-_SIGNED_AT_ONCE = 256
+_SIGNED_TEXTS, _SIGNED_CHARACTERS = 256, 1024**2
+"""Texts are signed together, up to so many of them or of their characters."""
 
 
 class StoredRow(msgspec.Struct, frozen=True, array_like=True):
@@ -82,6 +81,7 @@ class RowWriter:
         self._files = [path.with_suffix(suffix).open("wb") for suffix in (ROWS, KEYS, SIGNATURES)]
         self._signer = Signer()
         self._texts: list[str] = []
+        self._characters = 0
         self._encode = msgspec.msgpack.Encoder().encode
 
     def write(self, row: StoredRow, keys: tuple[object, ...], text: str) -> None:
@@ -90,14 +90,15 @@ class RowWriter:
         self._files[0].write(_LENGTH.pack(len(data)) + data)
         self._files[1].write(np.array([keys], KEY).tobytes())
         self._texts.append(text)
+        self._characters += len(text)
         self.rows += 1
-        if len(self._texts) == _SIGNED_AT_ONCE:
+        if len(self._texts) == _SIGNED_TEXTS or self._characters >= _SIGNED_CHARACTERS:
             self._sign()
 
     def _sign(self) -> None:
         if self._texts:
             self._files[2].write(self._signer.sign(self._texts).tobytes())
-        self._texts = []
+        self._texts, self._characters = [], 0
 
     def __enter__(self) -> Self:
         return self

@@ -15,9 +15,9 @@ from luthier.dataset.v1.recipe_pb2 import Recipe
 from luthier_common.errors import FailedPrecondition
 
 from luthier_dataset.build.jobs import MakeUnit, Setting, UnitMade
-from luthier_dataset.build.replies import Question, Replies, key_of, write_questions
+from luthier_dataset.build.replies import Question, Replies, key_of, write_questions, write_used
 from luthier_dataset.build.stored import RowWriter, StoredRow, row_keys
-from luthier_dataset.build.workspace import Workspace, finish
+from luthier_dataset.build.workspace import ROWS, Workspace, finish
 from luthier_dataset.models import counter_in
 from luthier_dataset.quality.checks import RowChecks
 from luthier_dataset.quality.findings import Finding
@@ -50,7 +50,7 @@ class UnitTools:
     """The tools of a recipe that runs in a worker; implements `Tools`."""
 
     def __init__(self, setting: Setting, replies: Replies) -> None:
-        self._setting = setting
+        self.setting = setting
         self._replies = replies
         self._place = Workspace(Path(setting.workspace))
         self.tokenizer = tokenizer(self._place.model)
@@ -58,13 +58,18 @@ class UnitTools:
         self.dropped: Counter[str] = Counter()
         self.tally = Tally()
         self.questions: dict[str, Ask] = {}
+        """What has no reply yet, by key."""
+        self.used: dict[str, None] = {}
+        """Keys of the replies that were there."""
 
     def ask(self, ask: Ask) -> Reply | None:
         """See `Tools`."""
-        model = ask.model or self._setting.base_model
-        key = key_of(ask, self._setting.digests[model])
+        model = ask.model or self.setting.base_model
+        key = key_of(ask, self.setting.digests[model])
         reply = self._replies.get(key)
-        if reply is None and len(self.questions) < MOST_QUESTIONS:
+        if reply is not None:
+            self.used[key] = None
+        elif len(self.questions) < MOST_QUESTIONS:
             self.questions[key] = msgspec.structs.replace(ask, model=model)
         return reply
 
@@ -83,7 +88,7 @@ class UnitTools:
 
     def random(self, key: str) -> random.Random:
         """See `Tools`."""
-        digest = hashlib.sha256(f"{self._setting.seed}:{key}".encode("utf-8", "surrogatepass"))
+        digest = hashlib.sha256(f"{self.setting.seed}:{key}".encode("utf-8", "surrogatepass"))
         return random.Random(digest.digest())
 
 
@@ -106,13 +111,18 @@ def make_unit(setting: Setting, task: MakeUnit) -> UnitMade:
                 continue
             if _store(row, name, kind, document, tools, task.recipe, writer):
                 shapes.add(str(row.shape))
-    questions = tools.questions
     made = UnitMade(
-        writer.rows, tuple(sorted(shapes)), dict(tools.dropped), tools.tally, len(questions)
+        writer.rows,
+        tuple(sorted(shapes)),
+        dict(tools.dropped),
+        tools.tally,
+        path.with_suffix(ROWS).stat().st_size,
+        asked=len(tools.questions),
     )
-    if questions:
-        write_questions(path, [Question(key, ask) for key, ask in questions.items()])
+    if tools.questions:
+        write_questions(path, [Question(key, ask) for key, ask in tools.questions.items()])
     else:
+        write_used(path, tools.used)
         finish(path, made)
     return made
 
@@ -146,7 +156,9 @@ def _store(
         findings=tuple(sorted({finding.check for finding in findings})),
         label=row.label,
     )
-    group = row.group or document.sha256
+    # Two recipes over one source part it differently: only whole documents are then apart.
+    alone = len(tools.setting.recipes) == 1
+    group = row.group if alone and row.group else document.sha256
     keys = row_keys(row, stored, recipe, one_answer=kind.one_answer, group=group)
     writer.write(stored, keys, "\n".join(prompt_and_answer(row)))
     tools.tally.add(findings, row.origins[0], row.label)

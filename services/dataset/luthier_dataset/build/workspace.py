@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,6 +20,8 @@ import msgspec
 
 T = TypeVar("T")
 _VERSION = "version"
+ROWS, KEYS, SIGNATURES = ".rows", ".keys", ".signatures"
+"""Suffixes of a unit's files."""
 
 
 class Workspace:
@@ -35,10 +38,18 @@ class Workspace:
         """Make the folder; what another version of the code left there is thrown away."""
         mark = self.folder / _VERSION
         if self.folder.exists() and (not mark.exists() or mark.read_text() != version):
-            self.remove()
+            self._clear()
         for part in ("model", "items", "units", "out"):
             (self.folder / part).mkdir(parents=True, exist_ok=True)
         write_whole(mark, version.encode())
+
+    def _clear(self) -> None:
+        """Throw away all but what models wrote, which does not depend on our code."""
+        for part in self.folder.iterdir():
+            if part.is_dir():
+                shutil.rmtree(part)
+            elif not part.name.startswith(self.replies.name):
+                part.unlink()
 
     def remove(self) -> None:
         """Delete the folder."""
@@ -64,6 +75,15 @@ def finished(path: Path, kind: type[T]) -> T | None:
         return msgspec.json.decode(path.with_suffix(".done").read_bytes(), type=kind)
     except FileNotFoundError:
         return None
+
+
+def is_whole(path: Path, size: Sequence[int]) -> bool:
+    """Whether a file has the size noted when it was done; true if none was noted.
+
+    Only what says that something is done is forced to the disk, so after a crash of the machine
+    the thing itself may be short.
+    """
+    return not size or (path.exists() and path.stat().st_size == size[0])
 
 
 def write_whole(path: Path, data: bytes) -> None:

@@ -77,9 +77,9 @@ class Tally(msgspec.Struct):
                 seen.add(finding.check)
                 self.note(finding, origin)
 
-    def note(self, finding: Finding, origin: Origin, count: int = 1) -> None:
-        """Count a finding `count` times, with one example, without counting a row."""
-        self.counts[finding.check] = self.counts.get(finding.check, 0) + count
+    def note(self, finding: Finding, origin: Origin) -> None:
+        """Count a finding, without counting a row."""
+        self.counts[finding.check] = self.counts.get(finding.check, 0) + 1
         examples = self.examples.setdefault(finding.check, [])
         if len(examples) < _EXAMPLES:
             examples.append(Example(origin.file, place_text(origin.place), finding.detail))

@@ -53,11 +53,13 @@ def read(job: ReadJob) -> Reading:
 
 
 def _read(job: ReadJob) -> Reading:
-    items, size, cuts = 0, 0, [0]
+    items, size, cuts, share = 0, 0, [0], 1.0
+    document = Path(job.document)
+    document_bytes = document.stat().st_size
     remarks: Counter[str] = Counter()
     examples: list[Remark] = []
     with Path(job.target).open("wb") as target:
-        for item in reader_of(job.kind)(Path(job.document)):
+        for item in reader_of(job.kind)(document):
             if size - cuts[-1] >= PART_BYTES:
                 cuts.append(size)
             size += target.write(dump(item))
@@ -66,9 +68,12 @@ def _read(job: ReadJob) -> Reading:
                 remarks[item.code] += 1
                 if remarks[item.code] <= _EXAMPLES:
                     examples.append(item)
+            elif 0 < job.most_bytes <= size and (known := job.share(item, document_bytes)):
+                share = known
+                break
     if items == remarks.total():
         raise UnreadableDocument(examples[0].detail if examples else "it contains no text")
-    return Reading("", items, (*cuts, size), dict(remarks), tuple(examples))
+    return Reading("", items, (*cuts, size), dict(remarks), tuple(examples), share)
 
 
 def _leave_network() -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import IO, Any
+from typing import Any
 
 import msgspec
 
@@ -181,15 +181,6 @@ def load(line: bytes) -> Item:
     """Return the item of a line that `dump` wrote."""
     item: Item = _decoder.decode(line)
     return item
-
-
-def dump_all(items: Iterable[Item], file: IO[bytes]) -> int:
-    """Write items and return how many."""
-    count = 0
-    for item in items:
-        file.write(dump(item))
-        count += 1
-    return count
 
 
 def _mended(value: Any) -> Any:

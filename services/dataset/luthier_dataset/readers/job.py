@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import msgspec
 
-from luthier_dataset.readers.items import Remark
+from luthier_dataset.readers.items import Item, Remark
 from luthier_dataset.readers.kinds import Kind
 
 PART_BYTES = 2 * 1024 * 1024
 """A long reading is marked at about every so many bytes, so that it can be worked on in parts."""
+
+_PLACED = {Kind.TEXT, Kind.MARKDOWN, Kind.JSONL, Kind.CSV, Kind.TSV, Kind.JSON}
+"""Kinds read in the order of their bytes, with the range of bytes of every item."""
 
 
 class ReadJob(msgspec.Struct, frozen=True):
@@ -21,6 +24,14 @@ class ReadJob(msgspec.Struct, frozen=True):
     """Processor time that this document may take."""
     output_bytes: int
     """Most bytes written."""
+    most_bytes: int = 0
+    """Reading stops behind so many bytes of items, where it can be told how much of the document
+    they are; 0 means that the whole document is read."""
+
+    def share(self, item: Item, document_bytes: int) -> float:
+        """Return how much of the document lies before the end of an item; 0 if not known."""
+        known = self.kind in _PLACED and not isinstance(item, Remark)
+        return min(item.place.end / document_bytes, 1.0) if known else 0.0
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -36,3 +47,5 @@ class Reading(msgspec.Struct, frozen=True):
     """Remarks by code."""
     examples: tuple[Remark, ...] = ()
     """The first few remarks of each code, in order."""
+    share: float = 1.0
+    """How much of the document was read, measured in its bytes."""

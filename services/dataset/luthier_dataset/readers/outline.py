@@ -37,15 +37,24 @@ class Outline:
 
     def prose(self, text: str, place: Place = NOWHERE, *, bullet: bool = False) -> None:
         """Add a paragraph or a list item."""
-        self._add(BlockKind.BULLET if bullet else BlockKind.PARAGRAPH, one_line(text), place)
+        self.add(BlockKind.BULLET if bullet else BlockKind.PARAGRAPH, one_line(text), place)
 
     def table_row(self, cells: Iterable[str], place: Place = NOWHERE) -> None:
         """Add a row of a table, as `a | b`."""
-        self._add(BlockKind.TABLE_ROW, " | ".join(filter(None, map(one_line, cells))), place)
+        self.add(BlockKind.TABLE_ROW, " | ".join(filter(None, map(one_line, cells))), place)
 
     def verbatim(self, text: str, place: Place = NOWHERE) -> None:
         """Add text whose lines matter, such as code."""
-        self._add(BlockKind.VERBATIM, text.rstrip() if text.strip() else "", place)
+        self.add(BlockKind.VERBATIM, text.rstrip() if text.strip() else "", place)
+
+    def add(self, kind: BlockKind, text: str, place: Place) -> None:
+        """Add a block whose text has its final form: one line, but for VERBATIM."""
+        for piece in _pieces(text):
+            size = utf8_size(piece)
+            if self._blocks and self._size + size > MAX_SECTION_BYTES:
+                self._close()
+            self._blocks.append(Block(kind, piece, place))
+            self._size += size
 
     def take(self) -> Iterator[Section]:
         """Return the sections that are closed by now, once."""
@@ -57,14 +66,6 @@ class Outline:
         self._close()
         return self.take()
 
-    def _add(self, kind: BlockKind, text: str, place: Place) -> None:
-        for piece in _pieces(text):
-            size = len(piece.encode("utf-8", "surrogatepass"))
-            if self._blocks and self._size + size > MAX_SECTION_BYTES:
-                self._close()
-            self._blocks.append(Block(kind, piece, place))
-            self._size += size
-
     def _close(self) -> None:
         if self._blocks:
             path = tuple(title for _, title in self._path)
@@ -75,6 +76,11 @@ class Outline:
 def one_line(text: str) -> str:
     """Return a text with every run of white space as one space."""
     return " ".join(text.split())
+
+
+def utf8_size(text: str) -> int:
+    """Return how many bytes a text has in UTF-8; lone surrogates count as three."""
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
 def _pieces(text: str) -> Iterator[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import re
-from collections.abc import Iterator
 from itertools import groupby, pairwise
 from math import hypot, isfinite
 
@@ -81,24 +80,23 @@ class _Probe:
         self._box = [ctypes.c_double() for _ in range(4)]
         self._name = ctypes.create_string_buffer(128)
         self._flags = ctypes.c_int()
+        self._found: list[Line] = []
 
     def lines(self) -> PageLines:
-        return PageLines(list(self._lines()), self._damaged)
-
-    def _lines(self) -> Iterator[Line]:
         surplus = 0
         for match in _LINE.finditer(self._text):
             start, end = match.span()
             text = match.group()
             wider = _units(text) - len(text) if self._wide else 0
             broken = self._text.startswith(_HYPHEN, end)
-            yield from self._line(text, start + surplus, len(text) + wider, broken)
+            self._add(text, start + surplus, len(text) + wider, broken)
             surplus += wider
+        return PageLines(self._found, self._damaged)
 
-    def _line(self, text: str, start: int, length: int, broken: bool) -> Iterator[Line]:
+    def _add(self, text: str, start: int, length: int, broken: bool) -> None:
         if text.isspace():
             return
-        first = last = self._index(start)
+        first = last = self._index(start) if self._shifted else start
         size, turn, x, y = self._type(first)
         runs = raw.FPDFText_CountRects(self._page, first, length)
         if runs > 1:
@@ -108,19 +106,20 @@ class _Probe:
             )
             last_size, last_turn, _, _ = self._type(last)
             if turn != last_turn:
-                yield from self._parted(text, start, broken)
+                self._add_parted(text, start, broken)
                 return
             size = min(size, last_size)
         if turn is None:
             return
-        right = max(x, self._edges(runs - 1, turn)[1]) if runs > 0 else x
+        end = self._edges(runs - 1, turn)[1] if runs > 0 else x
         cells = self._cells(text, start, runs, size) if runs > 1 and turn == 0 else ()
         bold = len(text) <= _LONGEST_BOLD and self._is_bold(first)
         if bold and last != first:
             bold = self._is_bold(last)
-        yield Line(text, cells, size, bold, x, y, right, turn, broken)
+        right = end if end > x else x
+        self._found.append(Line(text, cells, size, bold, x, y, right, turn, broken))
 
-    def _parted(self, text: str, start: int, broken: bool) -> Iterator[Line]:
+    def _add_parted(self, text: str, start: int, broken: bool) -> None:
         """Part what pdfium takes for one line although its words run in several directions."""
         words = re.finditer(r"\S+\s*", text)
         by_turn = groupby(
@@ -129,7 +128,7 @@ class _Probe:
         for _, group in by_turn:
             begin, *_, end = [at for word in group for at in word.span()]
             part = text[begin:end]
-            yield from self._line(part, start + self._length(text, begin), _units(part), broken)
+            self._add(part, start + self._length(text, begin), _units(part), broken)
 
     def _length(self, text: str, end: int) -> int:
         """The length of a text's beginning as pdfium counts it."""
@@ -160,13 +159,12 @@ class _Probe:
         """Where a run of characters begins and ends along the line."""
         raw.FPDFText_GetRect(self._page, run, *self._box)
         left, top, right, bottom = self._box
-        match turn:
-            case 0:
-                return left.value, right.value
-            case 1:
-                return bottom.value, top.value
-            case 2:
-                return -right.value, -left.value
+        if turn == 0:
+            return left.value, right.value
+        if turn == 1:
+            return bottom.value, top.value
+        if turn == 2:
+            return -right.value, -left.value
         return -top.value, -bottom.value
 
     def _cells(self, text: str, start: int, runs: int, size: float) -> tuple[str, ...]:

@@ -21,8 +21,10 @@ def in_reading_order(lines: Sequence[Line]) -> Sequence[Line]:
     drawn before it, and not beside it, they are sorted anew, column by column.
     """
     for last, line in pairwise(lines):
-        overlap = line.x < last.right and last.x < line.right and line.turn == last.turn
-        if overlap and line.y - last.y > max(line.size, last.size):
+        # Nearly every line stands below the last one, and that is quickly seen.
+        if line.y <= last.y or line.y - last.y <= max(line.size, last.size):
+            continue
+        if line.x < last.right and last.x < line.right and line.turn == last.turn:
             return _sorted(lines) if len(lines) <= _MOST_LINES else lines
     return lines
 

@@ -71,7 +71,8 @@ class Prose:
             self._flush()
             self._transcript.table_row(line.cells, page)
             return
-        bullet = _BULLET.match(line.text) is not None
+        # The first question is much faster than the second.
+        bullet = not line.text[:1].isalnum() and _BULLET.match(line.text) is not None
         level = None if bullet else self._layout.level(line)
         if level is not None and _LEADER.search(line.text):
             level = None
@@ -86,19 +87,20 @@ class Prose:
         if not self._lines or len(self._lines) == _MOST_LINES:
             return False
         last = self._lines[-1]
-        heading = self._level is not None
-        if heading != (level is not None) or line.turn != last.turn:
+        if (level is None) != (self._level is None) or line.turn != last.turn:
             return False
         step = last.y - line.y
-        if heading:
+        if level is not None:
             close = page == self._page and 0 <= step <= _LOOSE_HEADING * line.size
             # A number begins a heading of its own.
             alike = line.size == last.size and line.bold == last.bold
             return close and alike and not line.text[:1].isdigit()
-        size = max(line.size, last.size)
-        # Bullets and words in a typewriter face may be smaller than the text they stand in.
-        if min(line.size, last.size) < _ALIKE * size:
-            return False
+        size = last.size
+        if line.size != size:
+            size = max(line.size, last.size)
+            # Bullets and words in a typewriter face may be smaller than the text they stand in.
+            if min(line.size, last.size) < _ALIKE * size:
+                return False
         if last.broken:
             return True
         ended = last.text.rstrip(_CLOSING).endswith(_ENDS)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from luthier_dataset.readers.items import Place, Section
-from luthier_dataset.readers.outline import Outline, one_line
+from luthier_dataset.readers.items import BlockKind, Place, Section
+from luthier_dataset.readers.outline import Outline, one_line, utf8_size
 
 
 class Transcript:
@@ -38,17 +38,18 @@ class Transcript:
     ) -> None:
         """Add a paragraph or a list item."""
         text = one_line(text)
-        self._outline.prose(text, self._place(text, page, last_page, line), bullet=bullet)
+        kind = BlockKind.BULLET if bullet else BlockKind.PARAGRAPH
+        self._outline.add(kind, text, self._place(text, page, last_page, line))
 
     def table_row(self, cells: Iterable[str], page: int = 0, *, line: int = 0) -> None:
         """Add a row of a table, as `a | b`."""
-        known = [cell for cell in map(one_line, cells) if cell]
-        self._outline.table_row(known, self._place(" | ".join(known), page, line=line))
+        text = " | ".join(filter(None, map(one_line, cells)))
+        self._outline.add(BlockKind.TABLE_ROW, text, self._place(text, page, line=line))
 
     def verbatim(self, text: str) -> None:
         """Add text whose lines matter, such as code."""
         text = text.rstrip() if text.strip() else ""
-        self._outline.verbatim(text, self._place(text))
+        self._outline.add(BlockKind.VERBATIM, text, self._place(text))
 
     def take(self) -> Iterator[Section]:
         """Return the sections that are closed by now, once."""
@@ -59,7 +60,7 @@ class Transcript:
         return self._outline.finish()
 
     def _place(self, text: str, page: int = 0, last_page: int = 0, line: int = 0) -> Place:
-        start, size = self._end, len(text.encode("utf-8", "surrogatepass"))
+        start, size = self._end, utf8_size(text)
         self._end += size + 1 if size else 0
         return Place(
             page=page,

@@ -40,4 +40,4 @@ def _pieces(document: Document) -> Iterator[tuple[str, Place]]:
         first = False
 
 
-KIND = Kind(make_rows)
+KIND = Kind(make_rows, shape=lambda config: Shape.TEXT)

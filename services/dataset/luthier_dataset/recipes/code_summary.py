@@ -66,4 +66,4 @@ def _rows(direction: CodeSummaryRecipe.Direction, unit: Unit, summary: str) -> I
         yield chat_row(unit.code, summary, unit.origin, group=unit.group)
 
 
-KIND = Kind(make_rows, check, by_item=True, asks_model=True)
+KIND = Kind(make_rows, check, by_item=True)

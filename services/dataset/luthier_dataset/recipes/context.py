@@ -71,7 +71,7 @@ def kind(prompts: QuestionPrompts) -> Kind:
         check_questions(context.questions, prompts, "questions.")
         check_chunking(context.chunking, "chunking")
 
-    return Kind(make_rows, check, asks_model=True, searches=True, one_answer=True)
+    return Kind(make_rows, check, searches=True, one_answer=True)
 
 
 def _written(

@@ -34,8 +34,8 @@ _UNKNOWN = float("-inf")
 def make_rows(config: Recipe, document: Document, tools: Tools) -> Iterator[Row]:
     """Yield a row for each piece of `min_exchanges` to `max_exchanges` of a conversation.
 
-    Long conversations are cut into pieces of `max_exchanges`; a rest or a conversation of fewer
-    than `min_exchanges` is dropped and counted. Pieces of one conversation share a group.
+    Long conversations are cut evenly. One of fewer than `min_exchanges`, or the end that no cut
+    can hold, is dropped and counted. Pieces of one conversation share a group.
     """
     wanted = config.conversations
     least = wanted.min_exchanges or _DEFAULT_MIN
@@ -43,13 +43,14 @@ def make_rows(config: Recipe, document: Document, tools: Tools) -> Iterator[Row]
     conversations = _conversations(_messages(document), wanted.gap_seconds or _DEFAULT_GAP)
     for number, conversation in enumerate(conversations, start=1):
         exchanges = _exchanges(conversation, wanted.assistants)
+        start = 0
+        for size in _sizes(len(exchanges), least, most):
+            piece = exchanges[start : start + size]
+            yield _row(wanted, piece, document.file, f"{document.sha256}:{number}")
+            start += size
         # A conversation without any exchange is one that is too short.
-        for start in range(0, max(1, len(exchanges)), most):
-            piece = exchanges[start : start + most]
-            if len(piece) < least:
-                tools.drop(SHORT_CONVERSATION)
-            else:
-                yield _row(wanted, piece, document.file, f"{document.sha256}:{number}")
+        if start < max(1, len(exchanges)):
+            tools.drop(SHORT_CONVERSATION)
 
 
 def check(config: Recipe) -> None:
@@ -63,6 +64,17 @@ def check(config: Recipe) -> None:
 
 
 KIND = Kind(make_rows, check)
+
+
+def _sizes(count: int, least: int, most: int) -> list[int]:
+    """Return the exchanges of each piece, from `least` to `most`, as even as possible.
+
+    They hold as many of `count` exchanges as such pieces can; where two numbers of pieces hold
+    all, the smaller is taken.
+    """
+    pieces = min(-(-count // most), count // least)
+    held = min(count, pieces * most)
+    return [held // pieces + (number < held % pieces) for number in range(pieces)]
 
 
 def _messages(document: Document) -> Iterator[Message]:

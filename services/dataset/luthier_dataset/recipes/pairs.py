@@ -15,38 +15,35 @@ from luthier_dataset.recipes.recipe import (
     Kind,
     Origin,
     Row,
+    Shape,
     Tools,
     chat_row,
     pair_row,
 )
+from luthier_dataset.rows import BadRow
 
 NAME = "pairs"
-MISSING_FIELD = "missing_field"
-EMPTY_PROMPT = "empty_prompt"
-EMPTY_ANSWER = "empty_answer"
 
 _COLUMN = re.compile(r"\{([^\W\d][^{}\"':,;\n]*)\}")
 """A column in a template. Names of columns may have spaces; a brace of code or JSON is none."""
 
 
 def make_rows(config: Recipe, document: Document, tools: Tools) -> Iterator[Row]:
-    """Yield a row for each record that has the columns; each record is a group of its own."""
+    """Yield a row for each record that has the columns; each record is a group of its own.
+
+    One that lacks a column, or has nothing to ask or to learn, is dropped and reported.
+    """
     pairs = config.pairs
     for item in document.items():
         if not isinstance(item, Record):
             continue
-        asked, answer = (
-            as_text(item.fields.get(name)) for name in (pairs.input_field, pairs.output_field)
-        )
-        prompt = _prompt(pairs, item.fields)
-        if asked is None or prompt is None or answer is None:
-            tools.drop(MISSING_FIELD)
-        elif not asked.strip():
-            tools.drop(EMPTY_PROMPT)
-        elif not answer.strip():
-            tools.drop(EMPTY_ANSWER)
+        origin = Origin(document.file, item.heading_path, item.place)
+        try:
+            prompt, answer = _prompt_and_answer(pairs, item.fields)
+        except BadRow as error:
+            tools.malformed(error.rule, str(error), origin)
         else:
-            yield _row(pairs, prompt, answer, document, item)
+            yield _row(pairs, prompt, answer, origin, record_group(document, item))
 
 
 def check(config: Recipe) -> None:
@@ -76,24 +73,34 @@ def as_text(value: Any) -> str | None:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _row(pairs: PairsRecipe, prompt: str, answer: str, document: Document, item: Record) -> Row:
-    origin = Origin(document.file, item.heading_path, item.place)
+def _row(pairs: PairsRecipe, prompt: str, answer: str, origin: Origin, group: str) -> Row:
     label = answer.strip() if pairs.balance_labels else ""
-    group = record_group(document, item)
     if pairs.sequence_to_sequence:
         return pair_row(prompt, answer, origin, group=group, label=label)
     return chat_row(prompt, answer, origin, system=pairs.system, group=group, label=label)
 
 
-def _prompt(pairs: PairsRecipe, fields: Mapping[str, Any]) -> str | None:
-    """The prompt of a record; None if it lacks a column."""
-    prompt = as_text(fields.get(pairs.input_field))
-    if prompt is None or not pairs.template:
-        return prompt
-    texts = {name: as_text(fields.get(name)) for name in _COLUMN.findall(pairs.template)}
-    if None in texts.values():
-        return None
-    return _COLUMN.sub(lambda match: texts[match[1]] or "", pairs.template)
+def _prompt_and_answer(pairs: PairsRecipe, fields: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the two sides of a record; BadRow if there are none."""
+    names = [pairs.input_field, pairs.output_field, *_COLUMN.findall(pairs.template)]
+    texts: dict[str, str] = {}
+    for name in names:
+        text = as_text(fields.get(name))
+        if text is None:
+            raise BadRow("missing_field", f"there is no value for {name!r}")
+        texts[name] = text
+    asked, answer = texts[pairs.input_field], texts[pairs.output_field]
+    if not asked.strip():
+        raise BadRow("empty_prompt", f"{pairs.input_field!r} is empty, so nothing is asked")
+    if not answer.strip():
+        raise BadRow("empty_answer", f"{pairs.output_field!r} is empty, so nothing is learned")
+    if not pairs.template:
+        return asked, answer
+    return _COLUMN.sub(lambda match: texts[match[1]], pairs.template), answer
 
 
-KIND = Kind(make_rows, check, by_item=True, one_answer=True)
+def _shape(config: Recipe) -> Shape:
+    return Shape.PAIR if config.pairs.sequence_to_sequence else Shape.CHAT
+
+
+KIND = Kind(make_rows, check, _shape, by_item=True, one_answer=True)

@@ -207,7 +207,7 @@ def kind(prompts: QuestionPrompts) -> Kind:
     def check(config: Recipe) -> None:
         check_questions(config.questions, prompts)
 
-    return Kind(make_rows, check, asks_model=True, one_answer=True)
+    return Kind(make_rows, check, one_answer=True)
 
 
 def _parts(config: QuestionsRecipe, document: Document, tools: Tools) -> Iterator[Part]:

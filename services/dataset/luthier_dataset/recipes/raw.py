@@ -76,4 +76,4 @@ def _shared(one: tuple[str, ...], other: tuple[str, ...]) -> int:
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
-KIND = Kind(make_rows, check)
+KIND = Kind(make_rows, check, lambda config: Shape.TEXT)

@@ -161,10 +161,10 @@ class Kind:
     make_rows: MakeRows
     check: Callable[[Recipe], None] = lambda recipe: None
     """Raises ValueError `field: what is wrong` for a configuration that cannot be."""
+    shape: Callable[[Recipe], Shape | None] = lambda recipe: Shape.CHAT
+    """The shape of all its rows; None if only the documents tell."""
     by_item: bool = False
     """Each item is looked at alone, so that a long document can be worked on in parts."""
-    asks_model: bool = False
-    """Asks a model, so making rows may wait for one."""
     searches: bool = False
     """Searches the corpus, so its index is made first."""
     one_answer: bool = False

@@ -129,4 +129,4 @@ def _parsed(value: Any) -> Any:
         return value
 
 
-KIND = Kind(make_rows, by_item=True)
+KIND = Kind(make_rows, shape=lambda config: None, by_item=True)

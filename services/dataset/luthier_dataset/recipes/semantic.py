@@ -8,7 +8,7 @@ from luthier.dataset.v1.recipe_pb2 import Recipe
 
 from luthier_dataset.cohesion import semantic_chunks
 from luthier_dataset.recipes.passages import SEMANTIC_SHARE, texts
-from luthier_dataset.recipes.recipe import Document, Kind, Origin, Row, Tools, text_row
+from luthier_dataset.recipes.recipe import Document, Kind, Origin, Row, Shape, Tools, text_row
 
 NAME = "semantic"
 _DEFAULT_TOKENS = 512
@@ -34,4 +34,4 @@ def _limits(config: Recipe) -> tuple[int, int]:
     return most, config.semantic.min_tokens or most // SEMANTIC_SHARE
 
 
-KIND = Kind(make_rows, check)
+KIND = Kind(make_rows, check, lambda config: Shape.TEXT)

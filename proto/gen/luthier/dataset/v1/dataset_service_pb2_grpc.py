@@ -123,7 +123,8 @@ class DatasetServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetQualityReport(self, request, context):
-        """Returns the quality report of a READY dataset.
+        """Returns the quality report of a READY dataset, or of one that the quality
+        rules let fail.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

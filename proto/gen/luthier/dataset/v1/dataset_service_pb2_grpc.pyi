@@ -52,7 +52,9 @@ class DatasetServiceStub:
     estimate of the whole.
     """
     GetQualityReport: _grpc.UnaryUnaryMultiCallable[_dataset_service_pb2.GetQualityReportRequest, _quality_pb2.QualityReport]
-    """Returns the quality report of a READY dataset."""
+    """Returns the quality report of a READY dataset, or of one that the quality
+    rules let fail.
+    """
     GetManifest: _grpc.UnaryUnaryMultiCallable[_dataset_service_pb2.GetManifestRequest, _dataset_service_pb2.Manifest]
     """Returns the manifest of a READY dataset."""
     ListDatasetRows: _grpc.UnaryUnaryMultiCallable[_dataset_service_pb2.ListDatasetRowsRequest, _dataset_service_pb2.ListDatasetRowsResponse]
@@ -80,7 +82,9 @@ class DatasetServiceAsyncStub(DatasetServiceStub):
     estimate of the whole.
     """
     GetQualityReport: _aio.UnaryUnaryMultiCallable[_dataset_service_pb2.GetQualityReportRequest, _quality_pb2.QualityReport]  # type: ignore[assignment]
-    """Returns the quality report of a READY dataset."""
+    """Returns the quality report of a READY dataset, or of one that the quality
+    rules let fail.
+    """
     GetManifest: _aio.UnaryUnaryMultiCallable[_dataset_service_pb2.GetManifestRequest, _dataset_service_pb2.Manifest]  # type: ignore[assignment]
     """Returns the manifest of a READY dataset."""
     ListDatasetRows: _aio.UnaryUnaryMultiCallable[_dataset_service_pb2.ListDatasetRowsRequest, _dataset_service_pb2.ListDatasetRowsResponse]  # type: ignore[assignment]
@@ -141,7 +145,9 @@ class DatasetServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _dataset_service_pb2.GetQualityReportRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_quality_pb2.QualityReport, _abc.Awaitable[_quality_pb2.QualityReport]]:
-        """Returns the quality report of a READY dataset."""
+        """Returns the quality report of a READY dataset, or of one that the quality
+        rules let fail.
+        """
 
     @_abc_1.abstractmethod
     def GetManifest(
