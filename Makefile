@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
-# Much of a test is waiting for a process; a file of tests stays on one worker.
-PARALLEL := -n 2 --dist loadfile
+# Much of a test is waiting for a process; tests/conftest.py says which tests stay together.
+PARALLEL := -n 2 --dist loadgroup --no-loadscope-reorder
 TYPED  := services scripts models/make_starter examples benchmarks tests
 
 .DEFAULT_GOAL := help

@@ -345,7 +345,8 @@ async def test_what_a_reader_leaves_out_stands_in_the_report(built: Mapping[str,
         ("chair.eml", "attachments are left out: list.pdf")
     ]
     assert examples(built["tables"], QualityCheck.MALFORMED_ROW) == [
-        ("desk.jsonl", "line 1 is not valid JSON (Expecting value, column 13)")
+        ("desk.jsonl", "line 1 is not valid JSON (Expecting value, column 13)"),
+        ("desk.parquet", "there is no value for 'answer'"),
     ]
     assert [name for name, _ in examples(built["chats"], skipped)] == [
         "2024-01-05.json",

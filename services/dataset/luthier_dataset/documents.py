@@ -12,7 +12,7 @@ from typing import Self
 
 import msgspec
 from luthier.dataset.v1.dataset_pb2 import DatasetSource
-from luthier_common.errors import FailedPrecondition, InvalidArgument
+from luthier_common.errors import FailedPrecondition, InvalidArgument, ResourceExhausted
 from luthier_common.names import project_of
 from luthier_common.objects.blobs import Blobs
 
@@ -36,7 +36,7 @@ class ReaderLimits:
     document_bytes: int = 4 * 1024 * _MIB
     memory_bytes: int = 1024 * _MIB
     cpu_seconds: int = 60
-    wall_seconds: float = 120.0
+    wall_seconds: float = 300.0
     seconds_per_mib: float = 0.5
     """Added to both times for each MiB of the document."""
     output_bytes: int = 256 * _MIB
@@ -64,7 +64,7 @@ class Documents:
         """Write the items of a pinned file to `target`; see `Reading` and `ReadJob.most_bytes`.
 
         A document that cannot be read is no error here. InvalidArgument: no reader for its name,
-        or too large. NotFound, DataLoss: its bytes are gone.
+        or too large. NotFound, DataLoss: its bytes are gone. ResourceExhausted: the disk is full.
         """
         kind = check_source(source, self._limits)
         with TemporaryDirectory(prefix="document-", dir=target.parent) as folder:
@@ -91,6 +91,9 @@ class Documents:
             except (msgspec.MsgspecError, ValueError):
                 return Reading(unreadable=_BROKE_DOWN)
             else:
+                if reading.no_room:
+                    message = "no room on the disk that builds work on"
+                    raise ResourceExhausted(message, reason="DISK_FULL")
                 return msgspec.structs.replace(
                     reading, unreadable=reading.unreadable[:_LONGEST_MESSAGE]
                 )

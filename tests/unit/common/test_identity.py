@@ -41,7 +41,7 @@ def test_what_is_signed_is_verified() -> None:
         {"role": "ROOT"},
         {"role": 6},
         {"project": "Acme/../x"},
-        {"iat": int(time.time()) + 3600},
+        {"iat": 4_102_444_800},  # the year 2100
         *({key: None} for key in ("iss", "aud", "iat", "exp", "sub", "project", "role")),
     ],
     ids=str,

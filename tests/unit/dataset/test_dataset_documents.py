@@ -6,8 +6,9 @@ from luthier_common.errors import InvalidArgument
 from luthier_common.objects.blobs import Blobs
 from luthier_common.objects.directory import DirectoryObjects
 from luthier_dataset.documents import Documents, ReaderLimits, check_source
+from luthier_dataset.readers.__main__ import attempt
 from luthier_dataset.readers.items import Section, load
-from luthier_dataset.readers.job import PART_BYTES, Reading
+from luthier_dataset.readers.job import PART_BYTES, Reading, ReadJob
 from luthier_dataset.readers.kinds import Kind
 
 LARGE = b'[{"a": "' + b"x" * 60_000_000 + b'"}]'
@@ -130,3 +131,11 @@ async def test_a_reader_that_is_ended_leaves_the_others_alone(shelf: Shelf) -> N
         bad = await shelf.source("bad.txt", LABORIOUS)
         readings = [await documents.read(one, shelf.target) for one in (good, bad, good)]
     assert [bool(reading.unreadable) for reading in readings] == [False, True, False]
+
+
+def test_a_full_disk_is_not_the_documents_fault(shelf: Shelf) -> None:
+    (shelf.folder / "a.txt").write_bytes(b"A fact.\n\n" * 10_000)
+    reading = attempt(
+        ReadJob(Kind.TEXT, str(shelf.folder / "a.txt"), "/dev/full", 1_000_000, 1_000_000)
+    )
+    assert reading == Reading(no_room=True)

@@ -15,6 +15,7 @@ from collections import Counter
 from pathlib import Path
 
 import msgspec
+from luthier_common.disk import is_disk_full
 
 from luthier_dataset.child import serve
 from luthier_dataset.readers.items import Remark, UnreadableDocument, dump
@@ -39,17 +40,27 @@ def main(memory_bytes: str) -> None:
 
 
 def read(job: ReadJob) -> Reading:
-    """Read one document."""
+    """Read one document within its limits of time and output."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     seconds = int(used.ru_utime + used.ru_stime) + job.cpu_seconds
-    _, hardest = resource.getrlimit(resource.RLIMIT_CPU)
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, hardest))
-    _, hardest = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (job.output_bytes, hardest))
+    for limit, most in (
+        (resource.RLIMIT_CPU, seconds),
+        (resource.RLIMIT_FSIZE, job.output_bytes),
+    ):
+        resource.setrlimit(limit, (most, resource.getrlimit(limit)[1]))
+    return attempt(job)
+
+
+def attempt(job: ReadJob) -> Reading:
+    """Read one document, or say why that cannot be."""
     try:
         return _read(job)
     except UnreadableDocument as error:
         return Reading(unreadable=str(error))
+    except OSError as error:
+        if is_disk_full(error):
+            return Reading(no_room=True)
+        raise
 
 
 def _read(job: ReadJob) -> Reading:

@@ -49,3 +49,5 @@ class Reading(msgspec.Struct, frozen=True):
     """The first few remarks of each code, in order."""
     share: float = 1.0
     """How much of the document was read, measured in its bytes."""
+    no_room: bool = False
+    """There was no room on the disk for its items; that is not the document's fault."""
