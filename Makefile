@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
-# Much of a test is waiting for a process; tests/conftest.py says which tests stay together.
-PARALLEL := -n 2 --dist loadgroup --no-loadscope-reorder
+# Tests that keep every core busy run one after the other; the others, which wait a lot, in two processes.
+COMPUTING := tests/e2e tests/training
+WAITING   := -n 2 --dist loadfile tests/architecture tests/contract tests/hostile tests/rpc tests/unit
 TYPED  := services scripts models/make_starter examples benchmarks tests
 
 .DEFAULT_GOAL := help
@@ -26,10 +27,12 @@ install: $(VENV)/.standalone ## Install the platform into .venv
 
 ##@ Test it
 test: $(VENV)/.dev check ## Install, then all checks and tests (long campaigns left to test-full)
-	$(BIN)/python -m pytest -m "not full" $(PARALLEL)
+	$(BIN)/python -m pytest -m "not full" $(WAITING)
+	$(BIN)/python -m pytest -m "not full" $(COMPUTING)
 
 test-full: $(VENV)/.dev ## The long campaigns at their full counts
-	$(BIN)/python -m pytest -m full --timeout 1500 $(PARALLEL)
+	$(BIN)/python -m pytest -m full --timeout 1500 $(WAITING)
+	$(BIN)/python -m pytest -m full --timeout 1500 $(COMPUTING)
 
 check: $(VENV)/.dev lint type imports proto-check ## Lint, types, import boundaries, proto lint, stub drift
 
