@@ -2,7 +2,6 @@ import contextlib
 import io
 import os
 import random
-import shutil
 import subprocess
 import tarfile
 import time
@@ -99,7 +98,6 @@ def test_the_order_of_the_archive_does_not_matter(tmp_path: Path, pack: Pack) ->
     assert first == list(read_archive(pack(tmp_path, dict(reversed(FILES.items())))))
 
 
-@pytest.mark.skipif(not shutil.which("git"), reason="git makes the archives")
 @pytest.mark.parametrize("kind", ["zip", "tar.gz", "tar"])
 def test_archives_made_by_git_are_read(tmp_path: Path, kind: str) -> None:
     identity = ["-c", "user.name=A", "-c", "user.email=a@example.com"]
