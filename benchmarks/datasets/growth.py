@@ -15,7 +15,6 @@ from luthier.dataset.v1.dataset_pb2 import Dataset
 from luthier.dataset.v1.dataset_service_pb2 import (
     CreateDatasetRequest,
     GetDatasetRequest,
-    GetQualityReportRequest,
 )
 from luthier.dataset.v1.quality_pb2 import QualityCheck
 from luthier.dataset.v1.recipe_pb2 import RawRecipe, Recipe
@@ -94,9 +93,7 @@ async def _watched(corpus: Iterator[tuple[str, bytes]], folder: Path) -> Build:
             watch.stage = "Uploading"
             files, size, upload_seconds = await _upload(service.client, corpus)
             dataset, stages = await _made(service, watch, files)
-        report = await service.client.datasets.GetQualityReport(
-            GetQualityReportRequest(dataset=dataset.name)
-        )
+        report = await service.client.report(dataset.name)
     near = [one.count for one in report.findings if one.check == QualityCheck.NEAR_DUPLICATE]
     return Build(
         megabytes=size / MEGABYTE,

@@ -13,7 +13,6 @@ from luthier.dataset.v1.dataset_service_pb2 import (
     CreateDatasetRequest,
     DeleteDatasetRequest,
     GetDatasetRequest,
-    GetQualityReportRequest,
     ListDatasetRowsRequest,
     ListDatasetsRequest,
 )
@@ -157,8 +156,8 @@ async def test_each_row_tells_where_it_comes_from(client: DatasetClient) -> None
     assert second.next_page_token == ""
     rows = [*first.rows, *second.rows]
     assert [row.recipe for row in rows] == ["headings", "questions"]
-    assert {row.source_file for row in rows} == {policy.name}
-    assert {tuple(row.heading_path) for row in rows} == {("Policy", "Refunds")}
+    assert {row.origins[0].source_file for row in rows} == {policy.name}
+    assert {tuple(row.origins[0].heading_path) for row in rows} == {("Policy", "Refunds")}
     # Words of prompt and answer, and two more for each message by the scripted template.
     assert [row.token_count for row in rows] == [3 + 8 + 4, 4 + 1 + 4]
     assert dataset.statistics.tokens == 24
@@ -410,7 +409,7 @@ async def test_a_document_that_cannot_be_read_is_left_out_if_asked(client: Datas
     draft.skip_unreadable = True
     dataset = await ended(client, (await create(client, draft)).name)
     assert (dataset.state, dataset.statistics.rows) == (State.READY, 1)
-    report = await client.datasets.GetQualityReport(GetQualityReportRequest(dataset=dataset.name))
+    report = await client.report(dataset.name)
     found = {finding.check: finding for finding in report.findings}
     unreadable = found[QualityCheck.UNREADABLE_DOCUMENT]
     assert unreadable.count == 1

@@ -65,12 +65,12 @@ async def built(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Built]
 
 
 def as_made(row: DatasetRow, document: RealDocument) -> Made:
-    place: RowPlace = row.place
-    assert not row.more_origins
+    place: RowPlace = row.origins[0].place
+    assert len(row.origins) == 1
     return Made(
         tuple(message.content for message in row.messages),
         document.text[place.start_byte : place.end_byte].decode(),
-        tuple(row.heading_path),
+        tuple(row.origins[0].heading_path),
         (place.page, place.last_page),
         (place.line, place.last_line),
         place.member,
@@ -310,7 +310,7 @@ async def test_a_document_becomes_these_rows(built: Mapping[str, Built], name: s
         as_made(row, DOCUMENTS[name])
         for one in built.values()
         for row in one.rows
-        if one.names[row.source_file] == name
+        if one.names[row.origins[0].source_file] == name
     ]
     assert found == EXPECTED[name]
 
@@ -326,7 +326,7 @@ async def test_the_minted_file_holds_the_same_rows(built: Mapping[str, Built], g
         assert roles == ["user", "assistant"] * (len(roles) // 2)
         assert row.recipe == recipe.WhichOneof("recipe")
     # Rows come in the order of the sources, and no document is without any.
-    assert list(dict.fromkeys(one.names[row.source_file] for row in one.rows)) == [
+    assert list(dict.fromkeys(one.names[row.origins[0].source_file] for row in one.rows)) == [
         document.name for document in documents
     ]
     assert one.dataset.statistics.documents == len(documents)
@@ -353,7 +353,7 @@ async def test_what_a_reader_leaves_out_stands_in_the_report(built: Mapping[str,
         "chat.txt",
     ]
     assert examples(built["code"], skipped) == [
-        ("till.zip", "1 files are left out because others or a machine made them: target (1)"),
+        ("till.zip", "files left out because others or a machine made them (1): target (1)"),
         ("yard.tar.gz", "yard/link.go is left out: it is a link"),
     ]
     # The last message of the chat came a day later, and nobody answered.

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,8 +13,6 @@ from luthier.dataset.v1.dataset_service_pb2 import (
     CreateDatasetRequest,
     DeleteDatasetRequest,
     GetDatasetRequest,
-    GetManifestRequest,
-    GetQualityReportRequest,
     ListDatasetRowsRequest,
     ListDatasetsRequest,
     PreviewDatasetRequest,
@@ -128,7 +127,7 @@ async def test_a_split_holds_whole_documents_out(client: DatasetClient) -> None:
     assert dataset.statistics.validation_rows == 4
     sides: dict[str, set[bool]] = {}
     for row in await rows(client, dataset.name):
-        sides.setdefault(row.source_file, set()).add(row.validation)
+        sides.setdefault(row.origins[0].source_file, set()).add(row.validation)
     assert all(len(side) == 1 for side in sides.values())
     train = (await client.download(dataset.file)).splitlines()
     held_out = (await client.download(dataset.validation_file)).splitlines()
@@ -142,7 +141,7 @@ async def test_one_document_cannot_be_split_and_the_report_says_so(client: Datas
     source = (await handbooks(client, 1))[0]
     dataset = await built(client, draft(source, split={"validation_share": 0.5}))
     assert (dataset.state, dataset.validation_file) == (State.READY, "")
-    report = await client.datasets.GetQualityReport(GetQualityReportRequest(dataset=dataset.name))
+    report = await client.report(dataset.name)
     assert any("No rows are held out" in note for note in report.notes)
     assert "No rows are held out" in report.text
 
@@ -150,7 +149,7 @@ async def test_one_document_cannot_be_split_and_the_report_says_so(client: Datas
 async def test_the_manifest_names_everything_by_digest(client: DatasetClient) -> None:
     sources = await handbooks(client, 2)
     dataset = await built(client, draft(*sources, recipes=(QUESTIONS,)))
-    found = await client.datasets.GetManifest(GetManifestRequest(dataset=dataset.name))
+    found = await client.manifest(dataset.name)
     manifest = json.loads(found.json)
     file = await client.files.GetFile(GetFileRequest(name=dataset.file))
     assert manifest["digest"] == dataset.digest
@@ -161,7 +160,9 @@ async def test_the_manifest_names_everything_by_digest(client: DatasetClient) ->
     assert manifest["recipes"] == [{"questions": {"questions_per_statement": 1}}]
     assert manifest["artifacts"]["generations_sha256"] == dataset.artifacts.generations_sha256
     assert manifest["statistics"]["model_calls"] == 8
-    assert manifest["versions"]["luthier"]
+    assert {"luthier", "python", "sqlite", "tokenizers"} < set(manifest["versions"])
+    # Of our sources: a change of the code shows, also between two releases.
+    assert re.fullmatch("sha256:[0-9a-f]{64}", manifest["versions"]["luthier_dataset"])
     assert sources[0] not in found.json
 
 
@@ -200,8 +201,14 @@ async def test_which_datasets_and_rows_saw_a_document(client: DatasetClient) -> 
     assert await saw(sources[2]) == []
     assert await saw(sources[2], show_deleted=True) == [two.name]
     of_second = await rows(client, one.name, source_file=sources[1])
-    assert [row.heading_path[0] for row in of_second] == ["Handbook 1", "Handbook 1"]
+    assert [row.origins[0].heading_path[0] for row in of_second] == ["Handbook 1", "Handbook 1"]
     assert len(await rows(client, one.name)) == 4
+    # What was minted says what the documents said, and so does what is made of that.
+    later = await built(client, draft(one.file, recipes=(ROWS,)), "later")
+    last = await built(client, draft(later.file, recipes=(ROWS,)), "last")
+    assert await saw(sources[0]) == sorted([one.name, later.name, last.name])
+    # The recipe `rows` made the same bytes of it.
+    assert await saw(later.file) == sorted([later.name, last.name])
 
 
 async def test_pages_of_the_rows_of_a_document_miss_nothing(client: DatasetClient) -> None:
@@ -214,7 +221,7 @@ async def test_pages_of_the_rows_of_a_document_miss_nothing(client: DatasetClien
                 parent=dataset.name, page_size=1, page_token=token, source_file=sources[1]
             )
         )
-        seen += [row.heading_path[-1] for row in page.rows]
+        seen += [row.origins[0].heading_path[-1] for row in page.rows]
         if not (token := page.next_page_token):
             break
     assert seen == ["Leave", "Travel"]
@@ -245,11 +252,11 @@ async def test_a_rule_can_block_the_build(client: DatasetClient) -> None:
     assert "1 with secret" in blocked.error.message
     assert "wJalrXUtnFEMI" not in blocked.error.message
     # What blocked it can be read in full.
-    report = await client.datasets.GetQualityReport(GetQualityReportRequest(dataset=blocked.name))
+    report = await client.report(blocked.name)
     assert "| Secret | 1 | blocks the build |" in report.text
     reported = await built(client, draft(source))
     assert reported.state == State.READY
-    assert [list(row.findings) for row in await rows(client, reported.name)] == [["SECRET"]]
+    assert [[*row.findings] for row in await rows(client, reported.name)] == [[QualityCheck.SECRET]]
 
 
 async def test_rows_of_two_shapes_are_refused(client: DatasetClient) -> None:
@@ -275,7 +282,7 @@ async def test_malformed_rows_are_reported_with_line_and_reason(client: DatasetC
     source = (await client.upload(lines, "rows.jsonl")).name
     dataset = await built(client, draft(source, recipes=(ROWS,)))
     assert dataset.statistics.rows == 2
-    report = await client.datasets.GetQualityReport(GetQualityReportRequest(dataset=dataset.name))
+    report = await client.report(dataset.name)
     found = {finding.check: finding for finding in report.findings}
     malformed = found[QualityCheck.MALFORMED_ROW]
     assert [example.place for example in malformed.examples] == ["line 2", "line 4"]
@@ -294,7 +301,7 @@ async def test_labels_are_balanced_over_all_documents(client: DatasetClient) -> 
     dataset = await built(client, draft(*names, recipes=(Recipe(pairs=pairs),)))
     answers = [row.messages[-1].content for row in await rows(client, dataset.name)]
     assert sorted(answers) == ["no", "no", "yes", "yes"]
-    report = await client.datasets.GetQualityReport(GetQualityReportRequest(dataset=dataset.name))
+    report = await client.report(dataset.name)
     assert dict(report.rows_by_label) == {"yes": 12, "no": 2}
 
 
@@ -413,7 +420,7 @@ async def test_what_is_not_ready_has_no_report(
     rival = server.client(caller("rival"))
     for user, error in ((client, FailedPrecondition), (rival, NotFound)):
         with pytest.raises(error):
-            await user.datasets.GetQualityReport(GetQualityReportRequest(dataset=name))
+            await user.report(name)
         with pytest.raises(error):
-            await user.datasets.GetManifest(GetManifestRequest(dataset=name))
+            await user.manifest(name)
     model.open.set()

@@ -130,8 +130,10 @@ async def test_questions_are_written_answered_judged_and_counted(builds: Dataset
         (f"How many has the {fact}?", str(n), f"The {fact} has {n} marks on it.")
         for n, fact in enumerate(FACTS, start=10)
     ]
-    assert {tuple(row.heading_path) for row in made.rows} == {("Rules", "Numbers")}
-    assert [row.place.line for row in made.rows] == [5 + 2 * n for n in range(len(FACTS))]
+    assert {tuple(row.origins[0].heading_path) for row in made.rows} == {("Rules", "Numbers")}
+    assert [row.origins[0].place.line for row in made.rows] == [
+        5 + 2 * n for n in range(len(FACTS))
+    ]
     assert made.dropped == {
         **dict.fromkeys(("not_a_question", "empty_answer", "answer_not_in_statement"), 1),
         **dict.fromkeys(("answer_in_question", "judge_refused", "prompt_refused"), 1),
@@ -184,13 +186,13 @@ async def test_context_rows_hold_the_passage_among_others(builds: DatasetBuilds)
     spots = []
     for row, (title, text) in zip(made.rows, CORPUS.items(), strict=True):
         found = passages_of(row)[0]
-        assert (list(row.heading_path), made.source(row)) == (["Guide", title], text)
-        assert len(row.more_origins) == 1
-        assert sorted(found) == sorted([text, *map(made.source, row.more_origins)])
+        assert (list(row.origins[0].heading_path), made.source(row)) == (["Guide", title], text)
+        assert len(row.origins[1:]) == 1
+        assert sorted(found) == sorted([text, *map(made.source, row.origins[1:])])
         spots.append(found.index(text))
     # By the seed, not by how well it fits.
     assert sorted(set(spots)) == [0, 1]
-    beside = {row.heading_path[-1]: row.more_origins[0].heading_path[-1] for row in made.rows}
+    beside = {row.origins[0].heading_path[-1]: row.origins[1].heading_path[-1] for row in made.rows}
     assert (beside["Refunds"], beside["Returns"]) == ("Returns", "Refunds")
 
 
@@ -203,8 +205,11 @@ async def test_context_rows_of_questions_and_answers_that_are_given(builds: Data
         f"Context: {CORPUS['Refunds']}\nQuestion: When are refunds paid?",
         "In 52 days.",
     )
-    assert (made.source(row), row.place.line) == ("When are refunds paid?,In 52 days.", 2)
-    assert [made.source(origin) for origin in row.more_origins] == [CORPUS["Refunds"]]
+    assert (made.source(row), row.origins[0].place.line) == (
+        "When are refunds paid?,In 52 days.",
+        2,
+    )
+    assert [made.source(origin) for origin in row.origins[1:]] == [CORPUS["Refunds"]]
     assert made.dropped == {"no_passages": 1}
     assert not made.asked
 
@@ -255,14 +260,14 @@ UNITS = len(CODE) + 3
 
 def functions(rows: Iterable[DatasetRow]) -> dict[str, DatasetRow]:
     """The row of the last unit of each file."""
-    return {row.place.member.removeprefix("src/"): row for row in rows}
+    return {row.origins[0].place.member.removeprefix("src/"): row for row in rows}
 
 
 def check_code(answer: str, row: DatasetRow, function: Function) -> None:
     """The code of a row is the unit as it stands in the file, moved to the left."""
     assert function.signature in answer
     assert not answer.startswith(" ")
-    place = row.place
+    place = row.origins[0].place
     stands = function.text.encode()[place.start_byte : place.end_byte].decode()
     assert [line.strip() for line in answer.split("\n")] == [
         line.strip() for line in stands.split("\n")
@@ -348,7 +353,7 @@ async def chunks(builds: DatasetBuilds) -> Built:
 async def test_raw_chunks_have_exactly_so_many_tokens_and_overlap(chunks: Built) -> None:
     museum = chunks.of("raw", "museum.md")
     for title, whole in (("Clocks", CLOCK), ("Violins", VIOLIN)):
-        rows = [row for row in museum if list(row.heading_path) == ["Museum", title]]
+        rows = [row for row in museum if list(row.origins[0].heading_path) == ["Museum", title]]
         assert [chunks.source(row) for row in rows] == texts(rows)
         *full, last = texts(rows)
         assert len(full) > 5
@@ -359,8 +364,8 @@ async def test_raw_chunks_have_exactly_so_many_tokens_and_overlap(chunks: Built)
             (text,) = texts([before])
             start = encode(text).offsets[-10][0]
             # The text is ASCII: its characters are its bytes.
-            assert after.place.start_byte - before.place.start_byte == start
-    assert {tuple(row.heading_path)[-1] for row in museum} == {"Clocks", "Violins"}
+            assert start == (after.origins[0].place.start_byte - before.origins[0].place.start_byte)
+    assert {tuple(row.origins[0].heading_path)[-1] for row in museum} == {"Clocks", "Violins"}
     assert [row.token_count for row in museum] == [count(text) for text in texts(museum)]
 
 
@@ -368,7 +373,11 @@ async def test_semantic_chunks_end_where_the_subject_changes(chunks: Built) -> N
     rows = chunks.of("semantic", "house.md")
     assert texts(rows) == [CLOCKS, CHEESE, "Garden\nRoses grow by the wall."]
     assert [chunks.source(row) for row in rows] == [CLOCKS, CHEESE, "Roses grow by the wall."]
-    assert [tuple(row.heading_path) for row in rows] == [("House",), ("House",), ("Garden",)]
+    assert [tuple(row.origins[0].heading_path) for row in rows] == [
+        ("House",),
+        ("House",),
+        ("Garden",),
+    ]
 
 
 async def test_packed_text_and_code_fill_the_context(builds: DatasetBuilds) -> None:
@@ -389,7 +398,7 @@ async def test_packed_text_and_code_fill_the_context(builds: DatasetBuilds) -> N
     # A chunk of code names each file that went into it, with its place, in order.
     members: list[str] = []
     for text, row in zip(whole, made.of("code_raw", "code.zip"), strict=True):
-        places = [row.place, *(origin.place for origin in row.more_origins)]
+        places = [origin.place for origin in row.origins]
         for place in places:
             part = code[place.member].encode()[place.start_byte : place.end_byte].decode()
             assert part.strip()
@@ -434,7 +443,7 @@ async def test_keywords_and_headings_ask_for_sections(builds: DatasetBuilds) -> 
     ]
     assert " ".join(answers[1:]) == " ".join(wages)
     assert [made.source(row) for row in by_headings] == list(answers)
-    assert {tuple(row.heading_path) for row in by_headings[1:]} == {("Pay", "Wages")}
+    assert {tuple(row.origins[0].heading_path) for row in by_headings[1:]} == {("Pay", "Wages")}
     assert all(count(answer) <= headings.max_section_tokens for answer in answers)
 
 
@@ -544,7 +553,7 @@ async def test_rows_in_every_format_of_a_chat_are_taken(builds: DatasetBuilds) -
     answers = ("In Lund.", "Me.", "So.", *(answer for _, (_, answer) in PAIRS.values()))
     learned = sum(count(f"{answer}<|end|>") for answer in answers)
     assert made.dataset.statistics.learned_tokens == learned
-    lines = [made.data[made.names[row.source_file]].decode() for row in made.rows]
+    lines = [made.data[made.names[row.origins[0].source_file]].decode() for row in made.rows]
     assert [made.source(row) for row in made.rows] == [line.split("\n")[0] for line in lines]
 
 
@@ -570,7 +579,7 @@ async def test_rows_that_are_texts(builds: DatasetBuilds) -> None:
     made = await builds.build(files, Recipe(rows=RowsRecipe()))
     assert made.lines == [{"text": "One."}, {"text": "Two."}]
     assert made.dropped == {"empty_answer": 1}
-    assert [row.place.line for row in made.rows] == [1, 3]
+    assert [row.origins[0].place.line for row in made.rows] == [1, 3]
     assert made.dataset.statistics.learned_tokens == made.dataset.statistics.tokens
 
 

@@ -80,7 +80,7 @@ async def test_the_curl_lines_work_as_pasted(gateway: RunningGateway, tmp_path: 
         LUTHIER_KEY=KEY,
     )
     rows, _, report = said.partition("# Quality report")
-    assert [row["heading_path"] for row in json.loads(rows)["data"]] == [
+    assert [row["origins"][0]["heading_path"] for row in json.loads(rows)["data"]] == [
         ["Acme handbook", "Leave"],
         ["Acme handbook", "Travel"],
     ]

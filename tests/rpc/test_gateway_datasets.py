@@ -350,12 +350,19 @@ async def test_the_datasets_that_saw_a_file_are_asked_for(sdk: Sdk, owners: Owne
     assert sent.source_file == "projects/default/files/file-a"
 
 
+def origin(file: str, heading: str, **place: Any) -> dataset_pb2.RowOrigin:
+    return dataset_pb2.RowOrigin(
+        source_file=f"projects/default/files/{file}",
+        heading_path=[heading],
+        place=dataset_pb2.RowPlace(**place),
+    )
+
+
 def row(source: str = "file-handbook", **changed: Any) -> dataset_pb2.DatasetRow:
     given: dict[str, Any] = {
         "messages": [dataset_pb2.RowMessage(role="user", content="Who?")],
         "recipe": "headings",
-        "source_file": f"projects/default/files/{source}",
-        "heading_path": ["Handbook"],
+        "origins": [origin(source, "Handbook")],
         "token_count": 3,
     }
     return dataset_pb2.DatasetRow(**(given | changed))
@@ -365,16 +372,12 @@ async def test_rows_can_be_looked_at(sdk: Sdk, owners: Owners) -> None:
     owners.add_dataset("dataset-1", state=Dataset.READY)
     owners.rows = [
         row(
-            place=dataset_pb2.RowPlace(page=3, start_byte=70, end_byte=90),
-            more_origins=[
-                dataset_pb2.RowOrigin(
-                    source_file="projects/default/files/file-b",
-                    heading_path=["Prices"],
-                    place=dataset_pb2.RowPlace(line=7),
-                )
+            origins=[
+                origin("file-handbook", "Handbook", page=3, start_byte=70, end_byte=90),
+                origin("file-b", "Prices", line=7),
             ],
             validation=True,
-            findings=["NEAR_DUPLICATE"],
+            findings=[quality_pb2.NEAR_DUPLICATE],
             line='{"text": "größer"}',
         )
     ]
@@ -386,11 +389,13 @@ async def test_rows_can_be_looked_at(sdk: Sdk, owners: Owners) -> None:
                 "object": "dataset.row",
                 "messages": [{"role": "user", "content": "Who?"}],
                 "recipe": "headings",
-                "source_file": "file-handbook",
-                "heading_path": ["Handbook"],
-                "place": {"page": 3, "start_byte": 70, "end_byte": 90},
-                "more_origins": [
-                    {"source_file": "file-b", "heading_path": ["Prices"], "place": {"line": 7}}
+                "origins": [
+                    {
+                        "source_file": "file-handbook",
+                        "heading_path": ["Handbook"],
+                        "place": {"page": 3, "start_byte": 70, "end_byte": 90},
+                    },
+                    {"source_file": "file-b", "heading_path": ["Prices"], "place": {"line": 7}},
                 ],
                 "token_count": 3,
                 "validation": True,

@@ -58,6 +58,14 @@ RESOURCES = {
     "luthier.dev/File": ("files/file-secret", "files/file-absent"),
     "luthier.dev/Upload": ("uploads/upload-secret", "uploads/upload-absent"),
     "luthier.dev/Dataset": ("datasets/dataset-secret", "datasets/dataset-absent"),
+    "luthier.dev/QualityReport": (
+        "datasets/dataset-secret/qualityReport",
+        "datasets/dataset-absent/qualityReport",
+    ),
+    "luthier.dev/Manifest": (
+        "datasets/dataset-secret/manifest",
+        "datasets/dataset-absent/manifest",
+    ),
     "luthier.dev/TrainingJob": ("trainingJobs/ftjob-secret", "trainingJobs/ftjob-absent"),
     "luthier.dev/BaseModel": ("baseModels/base-secret", "baseModels/base-absent"),
     "luthier.dev/Adapter": ("adapters/ad-secret", "adapters/ad-absent"),

@@ -13,7 +13,6 @@ from luthier.dataset.v1.dataset_pb2 import Dataset, DatasetRow, RowOrigin
 from luthier.dataset.v1.dataset_service_pb2 import (
     CreateDatasetRequest,
     GetDatasetRequest,
-    GetQualityReportRequest,
     ListDatasetRowsRequest,
 )
 from luthier.dataset.v1.quality_pb2 import QualityReport
@@ -66,13 +65,14 @@ class Built:
 
     def of(self, recipe: str, name: str = "") -> list[DatasetRow]:
         """Return the rows by a recipe, from one upload if it is named."""
-        named = [row for row in self.rows if name in ("", self.names[row.source_file])]
+        named = [row for row in self.rows if name in ("", self.names[row.origins[0].source_file])]
         return [row for row in named if row.recipe == recipe]
 
-    def source(self, row: DatasetRow | RowOrigin) -> str:
+    def source(self, part: DatasetRow | RowOrigin) -> str:
         """Return the bytes of the upload that a row, or another part of it, comes from."""
-        data = self.data[self.names[row.source_file]]
-        return data[row.place.start_byte : row.place.end_byte].decode()
+        origin = part.origins[0] if isinstance(part, DatasetRow) else part
+        data = self.data[self.names[origin.source_file]]
+        return data[origin.place.start_byte : origin.place.end_byte].decode()
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,7 @@ class DatasetBuilds:
         rows = (await self.client.datasets.ListDatasetRows(listed)).rows
         lines = (await self.client.download(dataset.file)).splitlines()
         assert lines == [row.line.encode() for row in rows]
-        asked = GetQualityReportRequest(dataset=dataset.name)
-        report = await self.client.datasets.GetQualityReport(asked)
+        report = await self.client.report(dataset.name)
         parsed = [json.loads(line) for line in lines]
         return Built(dataset, rows, parsed, report, names, data, list(self.model.asked))
 

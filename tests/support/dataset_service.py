@@ -9,6 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from luthier.dataset.v1.dataset_service_pb2 import (
+    GetManifestRequest,
+    GetQualityReportRequest,
+    Manifest,
+)
 from luthier.dataset.v1.dataset_service_pb2_grpc import DatasetServiceStub
 from luthier.dataset.v1.file_pb2 import File
 from luthier.dataset.v1.file_service_pb2 import (
@@ -17,6 +22,7 @@ from luthier.dataset.v1.file_service_pb2 import (
     ListFilesRequest,
 )
 from luthier.dataset.v1.file_service_pb2_grpc import FileServiceStub
+from luthier.dataset.v1.quality_pb2 import QualityReport
 from luthier.dataset.v1.upload_pb2 import Upload, UploadPart
 from luthier.dataset.v1.upload_service_pb2 import (
     AddUploadPartRequest,
@@ -53,6 +59,15 @@ class DatasetClient:
     files: FileServiceAsyncStub
     datasets: DatasetServiceAsyncStub
     uploads: UploadServiceAsyncStub
+
+    async def report(self, dataset: str) -> QualityReport:
+        """Return a dataset's quality report."""
+        request = GetQualityReportRequest(name=f"{dataset}/qualityReport")
+        return await self.datasets.GetQualityReport(request)
+
+    async def manifest(self, dataset: str) -> Manifest:
+        """Return a dataset's manifest."""
+        return await self.datasets.GetManifest(GetManifestRequest(name=f"{dataset}/manifest"))
 
     async def upload(
         self,

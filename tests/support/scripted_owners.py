@@ -73,6 +73,13 @@ class Shelf(dict[str, M]):
             raise not_found(name)
         return self[name]
 
+    def take_part(self, name: str) -> M:
+        """What a singleton belongs to."""
+        owner = self.get(name.rpartition("/")[0])
+        if owner is None:
+            raise not_found(name)
+        return owner
+
     def page(self, request: Any, default: int) -> tuple[list[M], str]:
         found = [name for name in self if parent_of(name) == request.parent]
         if getattr(request, "order_by", "") != "create_time":
@@ -368,12 +375,12 @@ class _Datasets(_Servicer, dataset_service_pb2_grpc.DatasetServiceServicer):
 
     async def GetQualityReport(self, request: Any, context: Any) -> quality_pb2.QualityReport:
         self._owners.served(request, context)
-        self._owners.datasets.take(request.dataset)
+        self._owners.datasets.take_part(request.name)
         return self._owners.report
 
     async def GetManifest(self, request: Any, context: Any) -> Any:
         self._owners.served(request, context)
-        self._owners.datasets.take(request.dataset)
+        self._owners.datasets.take_part(request.name)
         return dataset_service_pb2.Manifest(json='{"schema": 1,  "rows": 3}')
 
     async def ListDatasetRows(self, request: Any, context: Any) -> Any:
@@ -382,7 +389,7 @@ class _Datasets(_Servicer, dataset_service_pb2_grpc.DatasetServiceServicer):
         wanted = [
             row
             for row in self._owners.rows
-            if not request.source_file or row.source_file == request.source_file
+            if request.source_file in ("", *(one.source_file for one in row.origins))
         ]
         start = int(request.page_token or 0)
         end = start + (request.page_size or 20)

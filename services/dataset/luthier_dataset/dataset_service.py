@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from luthier.dataset.v1.dataset_pb2 import Dataset
@@ -21,6 +23,7 @@ from luthier.dataset.v1.dataset_service_pb2 import (
 )
 from luthier.dataset.v1.dataset_service_pb2_grpc import DatasetServiceServicer
 from luthier.dataset.v1.quality_pb2 import QualityReport
+from luthier_common.errors import NotFound, not_found
 from luthier_common.names import parse
 
 from luthier_dataset.datasets import PATTERN, Datasets
@@ -82,13 +85,18 @@ class DatasetService(DatasetServiceServicer):
         self, request: GetQualityReportRequest, context: Any
     ) -> QualityReport:
         """See the proto."""
-        parse(request.dataset, PATTERN, field="dataset")
-        return await self._datasets.report(request.dataset)
+        parse(request.name, f"{PATTERN}/qualityReport")
+        with _named(request.name) as dataset:
+            report = await self._datasets.report(dataset)
+        report.name = request.name
+        return report
 
     async def GetManifest(self, request: GetManifestRequest, context: Any) -> Manifest:
         """See the proto."""
-        parse(request.dataset, PATTERN, field="dataset")
-        return Manifest(json=await self._datasets.manifest(request.dataset))
+        parse(request.name, f"{PATTERN}/manifest")
+        with _named(request.name) as dataset:
+            manifest = await self._datasets.manifest(dataset)
+        return Manifest(name=request.name, json=manifest)
 
     async def ListDatasetRows(
         self, request: ListDatasetRowsRequest, context: Any
@@ -99,3 +107,12 @@ class DatasetService(DatasetServiceServicer):
             request.parent, request.page_size, request.page_token, request.source_file
         )
         return ListDatasetRowsResponse(rows=rows, next_page_token=token)
+
+
+@contextmanager
+def _named(name: str) -> Iterator[str]:
+    """Yield the dataset that a singleton belongs to; without it, what was asked for is absent."""
+    try:
+        yield name.rpartition("/")[0]
+    except NotFound as error:
+        raise not_found(name) from error

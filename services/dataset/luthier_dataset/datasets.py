@@ -233,19 +233,31 @@ class Datasets:
     async def _shown(
         self, parent: str, source_file: str, *, show_deleted: bool
     ) -> Callable[[Dataset], bool]:
-        sha256 = ""
+        saw: set[str] | None = None
         if source_file:
             parse(source_file, files.PATTERN, field="source_file")
             if parent_of(source_file) != parent:
                 raise not_found(source_file)
-            sha256 = (await self._files.get(source_file, show_deleted=True)).sha256
+            saw = await self._saw(await self._files.get(source_file, show_deleted=True))
 
         def shown(dataset: Dataset) -> bool:
             if dataset.HasField("delete_time") and not show_deleted:
                 return False
-            return not sha256 or any(source.sha256 == sha256 for source in dataset.sources)
+            return saw is None or dataset.name in saw
 
         return shown
+
+    async def _saw(self, file: File) -> set[str]:
+        """The datasets with a source of a file's bytes, or of what such a dataset minted."""
+        digests, found = {file.sha256}, set[str]()
+        others = list(self._records.values(parent_of(file.name)))
+        while more := [one for one in others if digests & {each.sha256 for each in one.sources}]:
+            others = [one for one in others if one not in more]
+            for dataset in more:
+                found.add(dataset.name)
+                for minted in filter(None, (dataset.file, dataset.validation_file)):
+                    digests.add((await self._files.get(minted, show_deleted=True)).sha256)
+        return found
 
 
 def dependents_of(file: File, records: Collection[Dataset]) -> list[str]:

@@ -35,18 +35,12 @@ def read_rows(
 
 def to_row(cells: Mapping[str, Any], files: list[str]) -> DatasetRow:
     """Return a stored row; `files` are the sources by number."""
-    body = json.loads(cells["line"])
-    origins = [_origin(origin, files) for origin in cells["origins"]]
-    first, *more = origins
     return DatasetRow(
-        messages=_messages(body),
+        messages=_messages(json.loads(cells["line"])),
         recipe=cells["recipe"],
-        source_file=first.source_file,
-        heading_path=first.heading_path,
+        origins=[_origin(origin, files) for origin in cells["origins"]],
         token_count=cells["tokens"],
         line=cells["line"],
-        place=first.place,
-        more_origins=more,
         validation=cells["validation"],
         findings=cells["findings"],
     )

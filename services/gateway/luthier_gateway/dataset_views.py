@@ -8,9 +8,9 @@ from typing import Any
 
 from luthier.dataset.v1 import dataset_pb2, dataset_service_pb2, quality_pb2
 from luthier_common.names import id_of
+from luthier_common.plain import shown, word
 
 from luthier_gateway.openai.errors import job_error
-from luthier_gateway.proto_json import shown, word
 from luthier_gateway.recipes import show_recipe
 
 _STATUSES = {
@@ -58,20 +58,17 @@ def to_row(row: dataset_pb2.DatasetRow) -> dict[str, Any]:
         "object": "dataset.row",
         "messages": [{"role": one.role, "content": one.content} for one in row.messages],
         "recipe": row.recipe,
-        "source_file": id_of(row.source_file),
-        "heading_path": list(row.heading_path),
-        "place": shown(row.place),
-        "more_origins": [
+        "origins": [
             {
                 "source_file": id_of(origin.source_file),
                 "heading_path": list(origin.heading_path),
                 "place": shown(origin.place),
             }
-            for origin in row.more_origins
+            for origin in row.origins
         ],
         "token_count": row.token_count,
         "validation": row.validation,
-        "findings": [finding.lower() for finding in row.findings],
+        "findings": [word(quality_pb2.QualityCheck.DESCRIPTOR, one) for one in row.findings],
         "line": json.loads(row.line) if row.line else None,
     }
     if row.spans:

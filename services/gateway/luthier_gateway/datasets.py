@@ -138,7 +138,8 @@ async def retrieve_report(dataset_id: str, request: Request, owners: OwnersDepen
     """Return the quality report of a dataset that is ready; for people with `text/markdown`."""
     name = resource(caller_project(), DATASETS, dataset_id)
     report = await owners.datasets.GetQualityReport(
-        dataset_service_pb2.GetQualityReportRequest(dataset=name), timeout=_READING_SECONDS
+        dataset_service_pb2.GetQualityReportRequest(name=f"{name}/qualityReport"),
+        timeout=_READING_SECONDS,
     )
     if "text/markdown" in request.headers.get("accept", ""):
         return Response(report.text, media_type="text/markdown")
@@ -150,7 +151,7 @@ async def retrieve_manifest(dataset_id: str, owners: OwnersDependency) -> Respon
     """Return the manifest of a dataset that is ready, byte by byte as it is stored."""
     name = resource(caller_project(), DATASETS, dataset_id)
     manifest = await owners.datasets.GetManifest(
-        dataset_service_pb2.GetManifestRequest(dataset=name), timeout=_READING_SECONDS
+        dataset_service_pb2.GetManifestRequest(name=f"{name}/manifest"), timeout=_READING_SECONDS
     )
     return Response(manifest.json, media_type="application/json")
 

@@ -1,13 +1,12 @@
-"""Protos as plain JSON objects: the fields' own names, enum values in lower case.
+"""Protos from the JSON that `luthier_common.plain` shows them as.
 
 So that a message that gains a field, or a new message, needs no change here. Protobuf's own JSON
-would name enum values in upper case, show 64-bit numbers as text, and tell of a mistake without
-its place.
+would tell of a mistake without its place.
 """
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import cast
 
 from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 from google.protobuf.json_format import ParseDict, ParseError
@@ -44,17 +43,6 @@ def fill(message: Message, given: object, path: str) -> None:
             _set(message, cast(FieldDescriptor, known[key]), value, place)
 
 
-def shown(message: Message) -> dict[str, Any]:
-    """Return the fields that are set."""
-    return {field.name: _shown(field, value) for field, value in message.ListFields()}
-
-
-def word(kind: EnumDescriptor, number: int) -> str:
-    """Return the public word for an enum's value; of one that is newer than us, the number."""
-    value = kind.values_by_number.get(number)
-    return value.name.lower() if value else str(number)
-
-
 def _set(message: Message, field: FieldDescriptor, value: object, place: str) -> None:
     if field.message_type is not None and not field.is_repeated:
         part: Message = getattr(message, field.name)
@@ -80,17 +68,3 @@ def _number(kind: EnumDescriptor, value: object, place: str) -> int:
     if not isinstance(value, str) or value not in known:
         raise invalid(f"{place} must be one of {', '.join(known)}", place)
     return known[value]
-
-
-def _shown(field: FieldDescriptor, value: Any) -> Any:
-    if field.message_type is not None and field.message_type.GetOptions().map_entry:
-        return dict(value)
-    if field.is_repeated:
-        return [_one(field, item) for item in value]
-    return _one(field, value)
-
-
-def _one(field: FieldDescriptor, value: Any) -> Any:
-    if field.message_type is not None:
-        return shown(value)
-    return word(field.enum_type, value) if field.enum_type is not None else value

@@ -11,11 +11,12 @@ from typing import Any
 from google.protobuf.message import Message
 from luthier.dataset.v1.recipe_pb2 import Recipe
 from luthier_common.names import id_of
+from luthier_common.plain import shown
 
 from luthier_gateway.openai import models
 from luthier_gateway.openai.errors import invalid
 from luthier_gateway.owners import Owners
-from luthier_gateway.proto_json import fill, shown
+from luthier_gateway.proto_json import fill
 
 _TYPES = tuple(field.name for field in Recipe.DESCRIPTOR.oneofs_by_name["recipe"].fields)
 _MODEL = "model"

@@ -133,10 +133,10 @@ def test_what_others_or_machines_made_is_left_out_and_counted(tmp_path: Path, pa
     assert items[1:] == [
         Remark(
             "skipped_member",
-            "5 files are left out because others or a machine made them: "
+            "files left out because others or a machine made them (5): "
             "node_modules (2), vendor (1), minified files (1), lock files (1)",
         ),
-        Remark("skipped_member", "2 binary files are left out"),
+        Remark("skipped_member", "binary files left out: 2"),
     ]
 
 

@@ -51,7 +51,7 @@ def test_a_channel_of_slack_is_messages(tmp_path: Path) -> None:
     ]
     assert [one.place.line for one in messages] == [2, 12, 26]
     assert [(one.code, one.detail) for one in remarks] == [
-        ("skipped_part", "2 entries of the chat that are no messages with a text are left out")
+        ("skipped_part", "entries of the chat left out, being no messages with a text: 2")
     ]
 
 
@@ -92,5 +92,5 @@ def test_a_chat_of_telegram_is_messages(tmp_path: Path) -> None:
         ("Ada", "Odran.", 1704450180.0, "Gate watch"),
     ]
     assert [one.detail for one in remarks] == [
-        "1 entries of the chat that are no messages with a text are left out"
+        "entries of the chat left out, being no messages with a text: 1"
     ]

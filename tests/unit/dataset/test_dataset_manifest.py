@@ -20,5 +20,5 @@ def test_numbers_of_the_manifest_are_numbers() -> None:
         "rows_by_shape": {"chat": 3},
     }
     assert made["split"] == {"validation_share": 0.5, "seed": -7}
-    assert made["quality_rules"] == [{"check": "SECRET", "action": "BLOCK"}]
+    assert made["quality_rules"] == [{"check": "secret", "action": "block"}]
     assert json.loads(json.dumps(made)) == made

@@ -1,16 +1,15 @@
 import pytest
 from luthier.dataset.v1.quality_pb2 import QualityCheck
-from luthier_dataset.quality.checks import RowChecks
+from luthier_dataset.quality.checks import findings_in
 from luthier_dataset.quality.findings import Finding
 from luthier_dataset.recipes.recipe import Origin, Row, Shape, chat_row, pair_row, text_row
 
 _ORIGIN = Origin("projects/p/files/f")
-_CHECKS = RowChecks()
 _PROSE = "The pump is switched off before anybody opens the lid and looks inside"
 
 
 def _found(row: Row) -> list[int]:
-    return [finding.check for finding in _CHECKS.check(row)]
+    return [finding.check for finding in findings_in(row)]
 
 
 def _answer(text: str) -> list[int]:
@@ -20,9 +19,9 @@ def _answer(text: str) -> list[int]:
 @pytest.mark.parametrize("text", ["", "  \n\t"])
 def test_an_empty_answer_is_found_in_every_shape(text: str) -> None:
     expected = [Finding(QualityCheck.EMPTY_ANSWER, "the answer is empty")]
-    assert _CHECKS.check(chat_row("What?", text, _ORIGIN)) == expected
-    assert _CHECKS.check(pair_row("What?", text, _ORIGIN)) == expected
-    assert _CHECKS.check(text_row(text, _ORIGIN)) == expected
+    assert list(findings_in(chat_row("What?", text, _ORIGIN))) == expected
+    assert list(findings_in(pair_row("What?", text, _ORIGIN))) == expected
+    assert list(findings_in(text_row(text, _ORIGIN))) == expected
 
 
 def test_a_call_of_a_tool_is_an_answer() -> None:
@@ -89,7 +88,7 @@ def test_sound_text_of_any_script_is_not_damaged(text: str) -> None:
 
 def test_secrets_and_personal_data_are_masked() -> None:
     row = chat_row("Who?", "Write to anna@posteo.de, password: 'tr0ub4dor&3xyz'.", _ORIGIN)
-    assert _CHECKS.check(row) == [
+    assert list(findings_in(row)) == [
         Finding(QualityCheck.SECRET, "Secret Keyword: tr0u…"),
         Finding(QualityCheck.PERSONAL_DATA, "e-mail: a…@posteo.de"),
     ]

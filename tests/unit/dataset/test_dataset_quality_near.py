@@ -1,12 +1,14 @@
 import random
 import tracemalloc
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from luthier_dataset.build.stored import SignatureFile
 from luthier_dataset.quality.near import PERMUTATIONS, Signer, clusters
 from luthier_dataset.quality.shingles import shingle_hashes
 from numpy.typing import NDArray
@@ -185,6 +187,16 @@ def test_memory_grows_by_few_bytes_a_row() -> None:
     tracemalloc.stop()
     assert roots[-1000:].tolist() == list(range(1000))
     assert peak < 60 * len(rows)
+
+
+def test_signatures_on_disk_show_the_same_clusters(tmp_path: Path) -> None:
+    rows: NDArray[Any] = np.random.default_rng(1).integers(0, 4, (3000, PERMUTATIONS), np.uint8)
+    rows[::7] = rows[0]
+    rows[::5, 20:] = rows[1, 20:]
+    path = tmp_path / "signatures"
+    path.write_bytes(rows.tobytes())
+    with SignatureFile(path) as stored:
+        assert clusters(stored).tolist() == clusters(rows).tolist()
 
 
 @pytest.mark.parametrize("rows", [0, 1])

@@ -158,7 +158,7 @@ def test_what_is_left_out_is_remarked(tmp_path: Path) -> None:
     assert isinstance(remark, Remark)
     assert (remark.code, remark.place.line) == ("skipped_part", 3)
     assert remark.detail == (
-        '2 parts are left out, the first in line 3: Unknown directive type "toctree".'
+        'parts left out: 2, the first in line 3: Unknown directive type "toctree".'
     )
 
 

@@ -6,12 +6,12 @@ import pytest
 from luthier.dataset.v1.quality_pb2 import QualityCheck, QualityRule
 from luthier_dataset.build.selection import Selection, select
 from luthier_dataset.build.stored import (
+    Keys,
     RowWriter,
+    SignatureFile,
     StoredRow,
-    read_keys,
     read_rows,
     row_keys,
-    signatures,
 )
 from luthier_dataset.build.workspace import KEYS, SIGNATURES
 from luthier_dataset.quality.near import clusters
@@ -36,9 +36,10 @@ def write(path: Path, rows: Sequence[Row], *, one_answer: bool = False, tokens: 
 
 
 def selected(path: Path, *rules: QualityRule, share: float = 0.0, seed: int = 1) -> Selection:
-    keys = read_keys(path.with_suffix(KEYS))
-    marks = signatures(path.with_suffix(SIGNATURES), len(keys))
-    return select(keys, clusters(marks), actions(rules), share=share, seed=seed)
+    keys = Keys(path.with_suffix(KEYS))
+    with SignatureFile(path.with_suffix(SIGNATURES)) as signatures:
+        roots = clusters(signatures)
+    return select(keys, roots, actions(rules), share=share, seed=seed)
 
 
 def rule(what: QualityCheck, action: QualityRule.Action) -> QualityRule:
@@ -53,9 +54,12 @@ def test_rows_come_back_as_they_were_stored(tmp_path: Path) -> None:
         '{"role": "assistant", "content": "Ä🙂"}]}'
     )
     assert (first.origins, first.label, second.label) == ((HERE,), "", "x")
-    keys = read_keys(path.with_suffix(KEYS))
-    assert list(keys["tokens"]) == [9, 9]
-    assert (keys["label"] != 0).tolist() == [False, True]
+    keys = Keys(path.with_suffix(KEYS))
+    assert keys.column("tokens").tolist() == [9, 9]
+    labelled = keys.column("label") != 0
+    assert labelled.tolist() == [False, True]
+    assert keys.column("tokens", labelled).tolist() == [9]
+    assert keys.column("digest", ~labelled).shape == (1, 2)
 
 
 def test_equal_rows_are_kept_once_and_counted(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from luthier_common.errors import FailedPrecondition
 from luthier_dataset.build.artifacts import SourceTable, write_artifacts
 from luthier_dataset.build.jobs import Finish, Finished, Setting, UnitMade
 from luthier_dataset.build.selection import BALANCED, Selection, name_of, select
-from luthier_dataset.build.stored import StoredRow, read_keys, read_rows, signatures
+from luthier_dataset.build.stored import Keys, SignatureFile, StoredRow, read_rows
 from luthier_dataset.build.workspace import KEYS, SIGNATURES, Workspace, finished
 from luthier_dataset.quality.findings import Finding
 from luthier_dataset.quality.language import language_of
@@ -62,11 +62,12 @@ class _Finishing:
             raise RuntimeError("a unit is not done")
 
     def run(self) -> Finished:
-        keys = read_keys(self._joined(KEYS))
+        keys = Keys(self._joined(KEYS))
+        with SignatureFile(self._joined(SIGNATURES)) as signatures:
+            roots = clusters(signatures)
         selection = select(
             keys,
-            # What the signatures take in memory is given back before anything is compared.
-            clusters(signatures(self._joined(SIGNATURES), len(keys))),
+            roots,
             self._task.actions,
             share=self._task.validation_share,
             seed=self._setting.seed,
@@ -161,17 +162,15 @@ class _Finishing:
         return notes
 
 
-def _statistics(
-    keys: npt.NDArray[np.void], selection: Selection, made: Sequence[UnitMade]
-) -> DatasetStatistics:
+def _statistics(keys: Keys, selection: Selection, made: Sequence[UnitMade]) -> DatasetStatistics:
     dropped = Counter(selection.dropped)
     for unit in made:
         dropped.update(unit.dropped)
-    tokens = keys["tokens"][selection.kept]
+    tokens = keys.column("tokens", selection.kept)
     return DatasetStatistics(
         rows=len(tokens),
         tokens=int(tokens.sum()),
-        learned_tokens=int(keys["learned"][selection.kept].sum()),
+        learned_tokens=int(keys.column("learned", selection.kept).sum()),
         max_row_tokens=int(tokens.max(initial=0)),
         dropped_by_reason=dropped,
         validation_rows=int(selection.validation.sum()),

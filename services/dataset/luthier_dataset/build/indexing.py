@@ -20,9 +20,9 @@ def make_index(setting: Setting) -> IndexMade:
     workspace = Workspace(Path(setting.workspace))
     draft = workspace.index.with_suffix(".draft")
     draft.unlink(missing_ok=True)
-    count = build_index(draft, _corpus(setting, workspace))
+    build_index(draft, _corpus(setting, workspace))
     draft.rename(workspace.index)
-    return IndexMade(count)
+    return IndexMade()
 
 
 def _corpus(setting: Setting, workspace: Workspace) -> Iterator[Passage]:

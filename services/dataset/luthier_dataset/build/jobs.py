@@ -121,8 +121,6 @@ class UnitMade(msgspec.Struct, frozen=True, tag="unit"):
 class IndexMade(msgspec.Struct, frozen=True, tag="index"):
     """The index is there."""
 
-    passages: int
-
 
 class Finished(msgspec.Struct, frozen=True, tag="finish"):
     """The artifacts lie in the workspace's `out`."""

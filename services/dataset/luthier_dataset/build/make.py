@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import importlib.metadata
 import json
-import re
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from google.protobuf.descriptor import FieldDescriptor
-from google.protobuf.message import Message
 from luthier.dataset.v1.dataset_pb2 import Dataset, DatasetArtifacts, DatasetStatistics
 from luthier.dataset.v1.file_pb2 import File
 from luthier_common.errors import FailedPrecondition, NotFound, PlatformError
 from luthier_common.names import id_of, parent_of, project_of
 from luthier_common.objects.blobs import Blobs
+from luthier_common.plain import shown
 
 from luthier_dataset.build import artifacts
 from luthier_dataset.build.jobs import Finished, Setting, Source
 from luthier_dataset.build.pipeline import Pipeline, Plan, Report
 from luthier_dataset.build.replies import Replies
+from luthier_dataset.build.versions import versions
 from luthier_dataset.build.workspace import Workspace
 from luthier_dataset.cache import BlobCache
 from luthier_dataset.documents import Documents
@@ -37,9 +35,6 @@ from luthier_dataset.recipes.questions import QuestionPrompts
 from luthier_dataset.recipes.registry import registry
 
 WORKER = "luthier_dataset.build.worker"
-_REQUIRED = re.compile(r"([\w.-]+).*extra == 'dataset'")
-"""A requirement of this service in our package's metadata."""
-
 _CHUNK_BYTES = 1024 * 1024
 
 
@@ -160,7 +155,7 @@ class Build:
 
     def _version(self) -> str:
         """What decides about rows beside the dataset itself."""
-        return json.dumps([_versions(), asdict(self._prompts)], sort_keys=True)
+        return json.dumps([versions(), asdict(self._prompts)], sort_keys=True)
 
     def _workspace(self, dataset: Dataset) -> Workspace:
         # Of the name and of the time, so that one made anew under the name finds nothing.
@@ -226,8 +221,7 @@ class Build:
         identity = hashlib.sha256(dataset.name.encode())
         identity.update(dataset.create_time.SerializeToString(deterministic=True))
         identity.update(suffix.encode())
-        with path.open("rb") as file:
-            identity.update(hashlib.file_digest(file, "sha256").digest())
+        identity.update(await asyncio.to_thread(_digest_of, path))
         file_id = f"file-{identity.hexdigest()[:24]}"
         return await self._files.create_from(
             parent_of(dataset.name), draft, file_id, lambda: _pieces(path), dataset=dataset.name
@@ -256,49 +250,26 @@ def manifest_of(
         "schema": "luthier.dataset/1",
         "digest": outcome.digest,
         "files": files,
-        "artifacts": _dict(outcome.artifacts),
+        "artifacts": shown(outcome.artifacts),
         "sources": [
             {"sha256": one.sha256, "size_bytes": one.size_bytes, "display_name": one.display_name}
             for one in dataset.sources
         ],
-        "recipes": [_dict(recipe) for recipe in dataset.recipes],
+        "recipes": [shown(recipe) for recipe in dataset.recipes],
         "base_model_digest": dataset.base_model_digest,
         "model_digests": sorted(dataset.model_digests.values()),
-        "split": _dict(dataset.split),
-        "quality_rules": [_dict(rule) for rule in dataset.quality_rules],
+        "split": shown(dataset.split),
+        "quality_rules": [shown(rule) for rule in dataset.quality_rules],
         "skip_unreadable": dataset.skip_unreadable,
-        "statistics": _dict(outcome.statistics),
+        "statistics": shown(outcome.statistics),
         "question_prompts": asdict(prompts),
-        "versions": _versions(),
+        "versions": versions(),
     }
 
 
-def _versions() -> dict[str, str]:
-    """The versions of our code and of every library that this service requires."""
-    found = map(_REQUIRED.match, importlib.metadata.requires("luthier") or ())
-    names = ["luthier", *(match[1] for match in found if match)]
-    return {name: importlib.metadata.version(name) for name in names}
-
-
-def _dict(message: Message) -> dict[str, Any]:
-    """The fields that are set; protobuf's own JSON would show 64-bit numbers as text."""
-    return {field.name: _plain(field, value) for field, value in message.ListFields()}
-
-
-def _plain(field: FieldDescriptor, value: Any) -> Any:
-    if field.message_type is not None and field.message_type.GetOptions().map_entry:
-        return dict(value)
-    if field.is_repeated:
-        return [_one(field, item) for item in value]
-    return _one(field, value)
-
-
-def _one(field: FieldDescriptor, value: Any) -> Any:
-    if field.message_type is not None:
-        return _dict(value)
-    if field.enum_type is not None and value in field.enum_type.values_by_number:
-        return field.enum_type.values_by_number[value].name
-    return value
+def _digest_of(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 async def _pieces(path: Path) -> AsyncIterator[bytes]:

@@ -10,8 +10,10 @@ import numpy as np
 import numpy.typing as npt
 from luthier.dataset.v1.quality_pb2 import QualityCheck, QualityRule
 
+from luthier_dataset.build.stored import Keys
 from luthier_dataset.quality.components import Ints
-from luthier_dataset.quality.exact import conflicts, first_of_equal
+from luthier_dataset.quality.exact import conflicts, repeated
+from luthier_dataset.quality.shingles import mix
 from luthier_dataset.quality.splits import balance, hold_out
 
 _DROP = QualityRule.DROP
@@ -40,7 +42,7 @@ class Selection:
 
 
 def select(
-    keys: npt.NDArray[np.void],
+    keys: Keys,
     roots: Ints,
     actions: Mapping[int, int],
     *,
@@ -60,22 +62,24 @@ def select(
         dropped[reason] += int(np.count_nonzero(rows & kept))
         kept[rows] = False
 
+    checks = keys.column("checks")
     for check in sorted(set(actions) - set(_AMONG_ALL)):
         if actions[check] == _DROP:
-            drop((keys["checks"] >> np.uint32(check)) & 1 == 1, name_of(check))
+            drop((checks >> np.uint32(check)) & 1 == 1, name_of(check))
     found: dict[int, Mask] = {}
     for check in _AMONG_ALL:
         found[check] = _compared(check, keys, roots, kept)
         if actions[check] == _DROP:
             drop(found[check], name_of(check))
-    labelled = kept & (keys["label"] != 0)
+    labelled = kept & (keys.column("label") != 0)
     if labelled.any():
         stays = kept.copy()
-        stays[labelled] = balance(keys["label"][labelled], seed, keys["digest"][labelled][:, 0])
+        digests = keys.column("digest", labelled)
+        stays[labelled] = balance(keys.column("label", labelled), seed, digests[:, 0])
         drop(~stays, BALANCED)
     validation = np.zeros(len(keys), bool)
     if share:
-        validation[kept] = hold_out(keys["group"][kept], roots[kept], share, seed)
+        validation[kept] = hold_out(keys.column("group", kept), roots[kept], share, seed)
     return Selection(kept, validation, found, +dropped)
 
 
@@ -84,17 +88,17 @@ def name_of(check: int) -> str:
     return QualityCheck.Name(QualityCheck.ValueType(check)).lower()
 
 
-def _compared(check: int, keys: npt.NDArray[np.void], roots: Ints, kept: Mask) -> Mask:
-    among = np.flatnonzero(kept)
-    if check == QualityCheck.CONFLICTING_ANSWERS:
-        names = ("prompt", "answer", "recipe", "one_answer")
-        mask = conflicts(*(keys[name][among] for name in names))
-    elif check == QualityCheck.EXACT_DUPLICATE:
-        mask = first_of_equal(keys["digest"][among]) != np.arange(len(among))
-    else:
-        mask = ~_first_of_each(roots[among])
+def _compared(check: int, keys: Keys, roots: Ints, kept: Mask) -> Mask:
     found = np.zeros(len(keys), bool)
-    found[among[mask]] = True
+    if check == QualityCheck.CONFLICTING_ANSWERS:
+        among = kept & keys.column("one_answer")
+        # Of two recipes, the same prompt may well have two answers.
+        prompts = keys.column("prompt", among) ^ mix(keys.column("recipe", among).astype(np.uint64))
+        found[among] = conflicts(prompts, keys.column("answer", among))
+    elif check == QualityCheck.EXACT_DUPLICATE:
+        found[kept] = repeated(keys.column("digest", kept))
+    else:
+        found[kept] = ~_first_of_each(roots[kept])
     return found
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 import numpy as np
@@ -36,6 +37,8 @@ KEY = np.dtype(
 `label` is 0 for rows without one; `checks` has bit n set for a finding of `QualityCheck` n.
 """
 _LENGTH = struct.Struct("<I")
+_READ_ROWS = 1 << 16
+"""KEYs read at once."""
 _SIGNED_TEXTS, _SIGNED_CHARACTERS = 256, 1024**2
 """Texts are signed together, up to so many of them or of their characters."""
 
@@ -117,16 +120,58 @@ def read_rows(path: Path) -> Iterator[StoredRow]:
             yield decode(file.read(_LENGTH.unpack(head)[0]))
 
 
-def read_keys(path: Path) -> npt.NDArray[np.void]:
-    """Return the KEYs of a file."""
-    return np.fromfile(path, KEY)
+class Keys:
+    """The KEYs of a file: columns are read where they are asked for, the whole is never held."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._rows = path.stat().st_size // KEY.itemsize
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def column(self, name: str, rows: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[Any]:
+        """Return a field of KEY, of the rows of a mask if one is given."""
+        count = self._rows if rows is None else int(np.count_nonzero(rows))
+        column = np.empty((count, *KEY[name].shape), KEY[name].base)
+        filled = 0
+        with self._path.open("rb") as file:
+            for start in range(0, self._rows, _READ_ROWS):
+                part = np.fromfile(file, KEY, min(_READ_ROWS, self._rows - start))[name]
+                if rows is not None:
+                    part = part[rows[start : start + len(part)]]
+                column[filled : filled + len(part)] = part
+                filled += len(part)
+        return column
 
 
-def signatures(path: Path, rows: int) -> Signatures:
-    """Return the signatures of a file, mapped, not read."""
-    if not rows:
-        return np.zeros((0, PERMUTATIONS), np.uint8)
-    return np.memmap(path, np.uint8, "r", shape=(rows, PERMUTATIONS))
+class SignatureFile:
+    """The signatures of a file, indexed as an array of them is; the whole is never held.
+
+    Nor is it mapped: pages of a mapped file count as memory of the process that looked at them.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb")
+
+    def __len__(self) -> int:
+        return os.fstat(self._file.fileno()).st_size // PERMUTATIONS
+
+    def __getitem__(self, rows: slice | npt.NDArray[np.integer[Any]]) -> Signatures:
+        descriptor = self._file.fileno()
+        if isinstance(rows, slice):
+            start, stop, _ = rows.indices(len(self))
+            data = os.pread(descriptor, (stop - start) * PERMUTATIONS, start * PERMUTATIONS)
+        else:
+            places = (rows.astype(np.int64) * PERMUTATIONS).tolist()
+            data = b"".join([os.pread(descriptor, PERMUTATIONS, place) for place in places])
+        return np.frombuffer(data, np.uint8).reshape(-1, PERMUTATIONS)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
 
 
 def _hash(text: str) -> int:

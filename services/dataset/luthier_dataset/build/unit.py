@@ -19,7 +19,7 @@ from luthier_dataset.build.replies import Question, Replies, key_of, write_quest
 from luthier_dataset.build.stored import RowWriter, StoredRow, row_keys
 from luthier_dataset.build.workspace import ROWS, Workspace, finish
 from luthier_dataset.models import counter_in
-from luthier_dataset.quality.checks import RowChecks
+from luthier_dataset.quality.checks import findings_in
 from luthier_dataset.quality.findings import Finding
 from luthier_dataset.quality.report import Tally
 from luthier_dataset.readers.items import Item, load
@@ -142,7 +142,7 @@ def _store(
     except FailedPrecondition:
         tools.drop("chat_template_refuses")
         return False
-    findings = list(_checks().check(row))
+    findings = list(findings_in(row))
     if measured.tokens > tools.context_tokens:
         detail = f"{measured.tokens} tokens; the model's context holds {tools.context_tokens}"
         findings.append(Finding(QualityCheck.OVER_LONG, detail))
@@ -187,8 +187,3 @@ tokenizer = lru_cache(maxsize=2)(counter_in)
 @lru_cache(maxsize=2)
 def _index(path: Path) -> Index:
     return Index(path)
-
-
-@lru_cache(maxsize=1)
-def _checks() -> RowChecks:
-    return RowChecks()

@@ -33,15 +33,8 @@ _FENCE = re.compile(r"^ {0,3}(?:```|~~~)", re.MULTILINE)
 _BREAKS_OFF = re.compile(r"(?:…|\.\.\.|[,(\[{“„«\u2013-])$")
 
 
-class RowChecks:
-    """Looks at rows one by one."""
-
-    def check(self, row: Row) -> list[Finding]:
-        """Return what is wrong with a row, at most one finding for each check."""
-        return list(_findings(row))
-
-
-def _findings(row: Row) -> Iterator[Finding]:
+def findings_in(row: Row) -> Iterator[Finding]:
+    """Yield what is wrong with a row, at most one finding for each check."""
     _, answer = prompt_and_answer(row)
     if not answer.strip() and not _calls_tools(row):
         yield Finding(QualityCheck.EMPTY_ANSWER, "the answer is empty")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,16 @@ Signatures = NDArray[np.uint8]
 Rows = NDArray[np.uint32]
 
 
+class SignatureTable(Protocol):
+    """What `clusters` asks of an array of signatures: parts of it; one on disk will do."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: slice | NDArray[np.integer[Any]], /) -> Signatures:
+        """Return the signatures of a stretch of rows, or of the rows of these numbers."""
+        ...
+
+
 class Signer:
     """Makes signatures; the same ones for the same texts on every machine."""
 
@@ -57,7 +68,7 @@ class Signer:
         return spread.astype(np.uint8).reshape(-1, PERMUTATIONS)
 
 
-def clusters(signatures: Signatures, threshold: float = THRESHOLD) -> Ints:
+def clusters(signatures: SignatureTable, threshold: float = THRESHOLD) -> Ints:
     """Return for each row the lowest row of its cluster, itself if it is alone.
 
     A cluster is what pairs of rows with at least `threshold` of their signatures alike connect.
@@ -67,25 +78,45 @@ def clusters(signatures: Signatures, threshold: float = THRESHOLD) -> Ints:
     share a phrase. Besides the signatures, some 40 bytes a row are held, and twice that where most
     rows share a band.
     """
-    bands: Hashes = signatures.view(np.uint64)
-    root = np.arange(len(bands))
-    whole = np.zeros(len(bands), np.uint64)
-    for band in range(bands.shape[1]):
-        whole += bands[:, band]
-        mix(whole)
-    _join(root, signatures, root, whole, window=1, alike=PERMUTATIONS)
+    root = np.arange(len(signatures))
+    _join(root, signatures, root, _digests(signatures), window=1, alike=PERMUTATIONS)
     distinct = np.flatnonzero(root == np.arange(len(root))).astype(np.uint32)
-    for band in range(bands.shape[1]):
+    for band in range(PERMUTATIONS // _BAND):
         _join(
-            root, signatures, distinct, bands[distinct, band],
+            root, signatures, distinct, _band(signatures, band)[distinct],
             window=_WINDOW, alike=int(np.ceil(threshold * PERMUTATIONS)),
         )  # fmt: skip
     return root
 
 
+def _digests(signatures: SignatureTable) -> Hashes:
+    """Return a hash of each whole signature."""
+    digests = np.zeros(len(signatures), np.uint64)
+    for start, bands in _stretches(signatures):
+        part = digests[start : start + len(bands)]
+        for band in range(bands.shape[1]):
+            part += bands[:, band]
+            mix(part)
+    return digests
+
+
+def _band(signatures: SignatureTable, band: int) -> Hashes:
+    """Return a band of each signature, as one number."""
+    column = np.empty(len(signatures), np.uint64)
+    for start, bands in _stretches(signatures):
+        column[start : start + len(bands)] = bands[:, band]
+    return column
+
+
+def _stretches(signatures: SignatureTable) -> Iterator[tuple[int, Hashes]]:
+    """Yield the bands of so many rows at once, and the first row's number."""
+    for start in range(0, len(signatures), _AT_ONCE):
+        yield start, signatures[start : start + _AT_ONCE].view(np.uint64)
+
+
 def _join(
     root: Ints,
-    signatures: Signatures,
+    signatures: SignatureTable,
     rows: Ints | Rows,
     keys: Hashes,
     *,
@@ -117,7 +148,9 @@ def _join(
     _connect_alike(root, signatures, rows[later], rows[first[later]], alike)
 
 
-def _connect_alike(root: Ints, signatures: Signatures, left: Rows, right: Rows, alike: int) -> None:
+def _connect_alike(
+    root: Ints, signatures: SignatureTable, left: Rows, right: Rows, alike: int
+) -> None:
     for start in range(0, len(left), _AT_ONCE):
         one, other = left[start : start + _AT_ONCE], right[start : start + _AT_ONCE]
         apart = root[one] != root[other]

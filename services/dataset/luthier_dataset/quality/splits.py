@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from luthier_dataset.quality.components import Ints, connect
+from luthier_dataset.quality.shingles import mix
 
 Mask = NDArray[np.bool_]
 
@@ -22,9 +23,11 @@ def hold_out(groups: NDArray[np.uint64], clusters: Ints, share: float, seed: int
     if not 0 <= share < 1:
         raise ValueError(f"a share of {share} is not from 0 to below 1")
     keys, group_of = np.unique(groups, return_inverse=True)
-    _, first, cluster_of = np.unique(clusters, return_index=True, return_inverse=True)
+    first = np.full(int(clusters.max(initial=-1)) + 1, len(clusters), np.int64)
+    np.minimum.at(first, clusters, np.arange(len(clusters)))
+    linked = np.flatnonzero(first[clusters] != np.arange(len(clusters)))
     root = np.arange(len(keys), dtype=np.int64)
-    connect(root, group_of, group_of[first[cluster_of]])
+    connect(root, group_of[linked], group_of[first[clusters[linked]]])
     component_of = root[group_of]
     rows = np.bincount(component_of, minlength=len(keys))
     room = int(share * len(groups))
@@ -54,9 +57,5 @@ def balance(labels: NDArray[np.uint64], seed: int, keys: NDArray[np.uint64]) -> 
 
 
 def _ranks(keys: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:
-    salt = hashlib.blake2b(str(seed).encode(), digest_size=16).digest()
-    ranks = (
-        hashlib.blake2b(int(key).to_bytes(8, "little"), digest_size=8, key=salt).digest()
-        for key in keys
-    )
-    return np.frombuffer(b"".join(ranks), "<u8")
+    salt = hashlib.blake2b(str(seed).encode(), digest_size=8).digest()
+    return mix(keys ^ np.uint64(int.from_bytes(salt, "little")))

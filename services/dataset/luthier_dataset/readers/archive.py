@@ -120,10 +120,10 @@ class _Skipped:
         if self._folders:
             names = ", ".join(f"{name} ({count})" for name, count in self._folders.most_common(20))
             count = self._folders.total()
-            detail = f"{count} files are left out because others or a machine made them: {names}"
+            detail = f"files left out because others or a machine made them ({count}): {names}"
             yield Remark("skipped_member", detail)
         if self._binary:
-            yield Remark("skipped_member", f"{self._binary} binary files are left out")
+            yield Remark("skipped_member", f"binary files left out: {self._binary}")
 
 
 def _problem(member: Member) -> str:

@@ -87,7 +87,7 @@ def read_log(lines: Lines) -> Iterator[Item]:
     if open_message:
         yield from open_message.message()
     if left_out:
-        detail = f"{left_out} notices of the log (attachments, people who joined) are left out"
+        detail = f"notices of the log left out (attachments, people who joined): {left_out}"
         yield Remark("skipped_part", detail)
     yield from remarks
 

@@ -126,7 +126,7 @@ def _table_items(data: bytes, table: _Table, lines: _Lines) -> Iterator[Item]:
         if item is not None:
             yield item
     if left_out:
-        what = f"{left_out} entries of the chat that are no messages with a text are left out"
+        what = f"entries of the chat left out, being no messages with a text: {left_out}"
         yield Remark("skipped_part", what)
 
 

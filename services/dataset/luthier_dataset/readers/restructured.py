@@ -104,7 +104,7 @@ class _Reading:
         if left_out:
             line = left_out[0].get("line", 0)
             why = left_out[0].children[0].astext()
-            detail = f"{len(left_out)} parts are left out, the first in line {line}: {why}"
+            detail = f"parts left out: {len(left_out)}, the first in line {line}: {why}"
             yield Remark("skipped_part", detail, Place(line=line, last_line=line))
 
     def _read(self, node: nodes.Node, depth: int, in_list: bool) -> None:

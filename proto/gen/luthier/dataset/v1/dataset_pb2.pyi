@@ -190,30 +190,24 @@ class TokenBin(_message.Message):
     def __init__(self, tokens: _Optional[int] = ..., rows: _Optional[int] = ...) -> None: ...
 
 class DatasetRow(_message.Message):
-    __slots__ = ("messages", "recipe", "source_file", "heading_path", "token_count", "line", "place", "more_origins", "validation", "findings", "spans")
+    __slots__ = ("messages", "recipe", "origins", "token_count", "line", "validation", "findings", "spans")
     MESSAGES_FIELD_NUMBER: _ClassVar[int]
     RECIPE_FIELD_NUMBER: _ClassVar[int]
-    SOURCE_FILE_FIELD_NUMBER: _ClassVar[int]
-    HEADING_PATH_FIELD_NUMBER: _ClassVar[int]
+    ORIGINS_FIELD_NUMBER: _ClassVar[int]
     TOKEN_COUNT_FIELD_NUMBER: _ClassVar[int]
     LINE_FIELD_NUMBER: _ClassVar[int]
-    PLACE_FIELD_NUMBER: _ClassVar[int]
-    MORE_ORIGINS_FIELD_NUMBER: _ClassVar[int]
     VALIDATION_FIELD_NUMBER: _ClassVar[int]
     FINDINGS_FIELD_NUMBER: _ClassVar[int]
     SPANS_FIELD_NUMBER: _ClassVar[int]
     messages: _containers.RepeatedCompositeFieldContainer[RowMessage]
     recipe: str
-    source_file: str
-    heading_path: _containers.RepeatedScalarFieldContainer[str]
+    origins: _containers.RepeatedCompositeFieldContainer[RowOrigin]
     token_count: int
     line: str
-    place: RowPlace
-    more_origins: _containers.RepeatedCompositeFieldContainer[RowOrigin]
     validation: bool
-    findings: _containers.RepeatedScalarFieldContainer[str]
+    findings: _containers.RepeatedScalarFieldContainer[_quality_pb2.QualityCheck]
     spans: _containers.RepeatedCompositeFieldContainer[RowSpan]
-    def __init__(self, messages: _Optional[_Iterable[_Union[RowMessage, _Mapping]]] = ..., recipe: _Optional[str] = ..., source_file: _Optional[str] = ..., heading_path: _Optional[_Iterable[str]] = ..., token_count: _Optional[int] = ..., line: _Optional[str] = ..., place: _Optional[_Union[RowPlace, _Mapping]] = ..., more_origins: _Optional[_Iterable[_Union[RowOrigin, _Mapping]]] = ..., validation: _Optional[bool] = ..., findings: _Optional[_Iterable[str]] = ..., spans: _Optional[_Iterable[_Union[RowSpan, _Mapping]]] = ...) -> None: ...
+    def __init__(self, messages: _Optional[_Iterable[_Union[RowMessage, _Mapping]]] = ..., recipe: _Optional[str] = ..., origins: _Optional[_Iterable[_Union[RowOrigin, _Mapping]]] = ..., token_count: _Optional[int] = ..., line: _Optional[str] = ..., validation: _Optional[bool] = ..., findings: _Optional[_Iterable[_Union[_quality_pb2.QualityCheck, str]]] = ..., spans: _Optional[_Iterable[_Union[RowSpan, _Mapping]]] = ...) -> None: ...
 
 class RowPlace(_message.Message):
     __slots__ = ("member", "page", "last_page", "line", "last_line", "start_byte", "end_byte")

@@ -108,22 +108,24 @@ class DatasetEstimate(_message.Message):
     def __init__(self, rows: _Optional[int] = ..., tokens: _Optional[int] = ..., model_calls: _Optional[int] = ..., model_tokens: _Optional[int] = ..., read_share: _Optional[float] = ...) -> None: ...
 
 class GetQualityReportRequest(_message.Message):
-    __slots__ = ("dataset",)
-    DATASET_FIELD_NUMBER: _ClassVar[int]
-    dataset: str
-    def __init__(self, dataset: _Optional[str] = ...) -> None: ...
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
 
 class GetManifestRequest(_message.Message):
-    __slots__ = ("dataset",)
-    DATASET_FIELD_NUMBER: _ClassVar[int]
-    dataset: str
-    def __init__(self, dataset: _Optional[str] = ...) -> None: ...
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
 
 class Manifest(_message.Message):
-    __slots__ = ("json",)
+    __slots__ = ("name", "json")
+    NAME_FIELD_NUMBER: _ClassVar[int]
     JSON_FIELD_NUMBER: _ClassVar[int]
+    name: str
     json: str
-    def __init__(self, json: _Optional[str] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., json: _Optional[str] = ...) -> None: ...
 
 class ListDatasetRowsRequest(_message.Message):
     __slots__ = ("parent", "page_size", "page_token", "source_file")

@@ -1,4 +1,5 @@
 from google.api import field_behavior_pb2 as _field_behavior_pb2
+from google.api import resource_pb2 as _resource_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -56,7 +57,7 @@ class QualityRule(_message.Message):
     def __init__(self, check: _Optional[_Union[QualityCheck, str]] = ..., action: _Optional[_Union[QualityRule.Action, str]] = ...) -> None: ...
 
 class QualityReport(_message.Message):
-    __slots__ = ("findings", "rows_by_language", "rows_by_label", "rows", "notes", "text")
+    __slots__ = ("name", "findings", "rows_by_language", "rows_by_label", "rows", "notes", "text")
     class RowsByLanguageEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -71,19 +72,21 @@ class QualityReport(_message.Message):
         key: str
         value: int
         def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    NAME_FIELD_NUMBER: _ClassVar[int]
     FINDINGS_FIELD_NUMBER: _ClassVar[int]
     ROWS_BY_LANGUAGE_FIELD_NUMBER: _ClassVar[int]
     ROWS_BY_LABEL_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
     NOTES_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
+    name: str
     findings: _containers.RepeatedCompositeFieldContainer[QualityFinding]
     rows_by_language: _containers.ScalarMap[str, int]
     rows_by_label: _containers.ScalarMap[str, int]
     rows: int
     notes: _containers.RepeatedScalarFieldContainer[str]
     text: str
-    def __init__(self, findings: _Optional[_Iterable[_Union[QualityFinding, _Mapping]]] = ..., rows_by_language: _Optional[_Mapping[str, int]] = ..., rows_by_label: _Optional[_Mapping[str, int]] = ..., rows: _Optional[int] = ..., notes: _Optional[_Iterable[str]] = ..., text: _Optional[str] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., findings: _Optional[_Iterable[_Union[QualityFinding, _Mapping]]] = ..., rows_by_language: _Optional[_Mapping[str, int]] = ..., rows_by_label: _Optional[_Mapping[str, int]] = ..., rows: _Optional[int] = ..., notes: _Optional[_Iterable[str]] = ..., text: _Optional[str] = ...) -> None: ...
 
 class QualityFinding(_message.Message):
     __slots__ = ("check", "action", "count", "examples")
