@@ -39,8 +39,6 @@ _FUNCTION_WORDS = re.findall(
 _VOCABULARY = 20_000
 _SENTENCE_END, _PARAGRAPH_END = 18, 4
 """Of 256 words so many end a sentence, and so many of these a paragraph."""
-_LARGEST_MARKDOWN = 8 * MEGABYTE
-"""The reader of Markdown takes 8 MiB at most."""
 
 
 def _vocabulary() -> list[str]:
@@ -132,6 +130,24 @@ def chat_rows(seed: int, size: int) -> Iterator[bytes]:
         size -= len(line)
 
 
+def short_rows(seed: int, size: int, largest: int = 20 * MEGABYTE) -> Iterator[tuple[str, bytes]]:
+    """Yield names and contents of files of short conversations, 270 bytes each on average."""
+    random = Random(f"short {seed}")
+    number = 0
+    while size > 0:
+        lines: list[bytes] = []
+        length = 0
+        while length < min(largest, size):
+            said = (prose(random, random.randint(4, 14)), prose(random, random.randint(4, 24)))
+            roles = zip(("user", "assistant"), said, strict=True)
+            messages = [{"role": role, "content": text} for role, text in roles]
+            lines.append(json.dumps({"messages": messages}).encode() + b"\n")
+            length += len(lines[-1])
+        yield f"rows-{number:05}.jsonl", b"".join(lines)
+        size -= length
+        number += 1
+
+
 def handbook(seed: int, pages: int) -> bytes:
     """Return a PDF of so many pages: headings of two sizes, prose, tables, page numbers."""
     random = Random(f"handbook {seed}")
@@ -163,8 +179,6 @@ def documents(seed: int, size: int, largest: int = 20 * MEGABYTE) -> Iterator[tu
     while size > 0:
         wanted = int(largest * math.exp(random.uniform(math.log(0.01), 0)))
         suffix = random.choices(("md", "txt", "jsonl"), (45, 45, 10))[0]
-        if suffix == "md":
-            wanted = min(wanted, _LARGEST_MARKDOWN)
         pieces = _pieces(Random(f"document {seed} {number}"), suffix)
         parts: list[bytes] = []
         length = 0

@@ -17,10 +17,10 @@ from luthier.dataset.v1.dataset_service_pb2 import (
     GetDatasetRequest,
 )
 from luthier.dataset.v1.quality_pb2 import QualityCheck
-from luthier.dataset.v1.recipe_pb2 import RawRecipe, Recipe
+from luthier.dataset.v1.recipe_pb2 import RawRecipe, Recipe, RowsRecipe
 
 from benchmarks.datasets.chunking import MODEL
-from benchmarks.datasets.corpora import MEGABYTE, documents
+from benchmarks.datasets.corpora import MEGABYTE, documents, short_rows
 from benchmarks.datasets.measuring import Measurement, Outcome, Scale
 from benchmarks.datasets.memory import MemoryWatch, Peak
 from benchmarks.datasets.service import Service, dataset_process
@@ -55,44 +55,54 @@ class Build:
 
 
 def measure(scale: Scale, folder: Path) -> Measurement:
-    """Build the small corpus, the large one and the small one again."""
+    """Build the small corpus, the large one, the small one again, and one of short rows."""
     sizes = (scale.small_corpus, scale.large_corpus, scale.small_corpus)
-    builds = [_build(number, size, scale, folder / "build") for number, size in enumerate(sizes)]
+    raw, rows = Recipe(raw=RawRecipe()), Recipe(rows=RowsRecipe())
+    builds = [
+        _build(documents(number, size, scale.largest_document), raw, folder / "build")
+        for number, size in enumerate(sizes)
+    ]
+    corpus = short_rows(0, scale.large_corpus, scale.largest_document)
+    short = _build(corpus, rows, folder / "build")
     first, large, last = builds
     small = mean(build.seconds_per_megabyte for build in (first, last))
-    peak = large.peak
-    notes = [_told(build) for build in builds]
     return Measurement(
         [
-            Outcome(
-                f"Peak memory, {large.megabytes:,.0f} MB built", f"{peak.rss:,.0f} MB RSS",
-                f"{peak.pss:,.0f} MB PSS", peak.rss, 600, unit=" MB", at_most=True,
-            ),
+            _memory(f"Peak memory, {large.megabytes:,.0f} MB of documents", large),
+            _memory(f"Peak memory, {short.rows / 1e6:.1f} million short rows", short),
             Outcome(
                 f"Cost per MB, {large.megabytes:,.0f} MB to {first.megabytes:,.0f} MB",
                 f"{large.seconds_per_megabyte:.3f} s/MB", f"{small:.3f} s/MB",
                 large.seconds_per_megabyte / small, 1.3, at_most=True,
             ),
         ],
-        notes,
-        {"builds": [asdict(build) for build in builds]},
+        [_told(build) for build in (*builds, short)],
+        {"builds": [asdict(build) for build in (*builds, short)]},
     )  # fmt: skip
 
 
-def _build(seed: int, size: int, scale: Scale, folder: Path) -> Build:
+def _memory(what: str, build: Build) -> Outcome:
+    peak = build.peak
+    return Outcome(
+        what, f"{peak.rss:,.0f} MB RSS", f"{peak.pss:,.0f} MB PSS", peak.rss, 600, unit=" MB",
+        at_most=True,
+    )  # fmt: skip
+
+
+def _build(corpus: Iterator[tuple[str, bytes]], recipe: Recipe, folder: Path) -> Build:
     folder.mkdir()
     try:
-        return asyncio.run(_watched(documents(seed, size, scale.largest_document), folder))
+        return asyncio.run(_watched(corpus, recipe, folder))
     finally:
         shutil.rmtree(folder)
 
 
-async def _watched(corpus: Iterator[tuple[str, bytes]], folder: Path) -> Build:
+async def _watched(corpus: Iterator[tuple[str, bytes]], recipe: Recipe, folder: Path) -> Build:
     async with dataset_process(folder, sys.executable, MODEL) as service:
         with MemoryWatch(service.pid) as watch:
             watch.stage = "Uploading"
             files, size, upload_seconds = await _upload(service.client, corpus)
-            dataset, stages = await _made(service, watch, files)
+            dataset, stages = await _made(service, watch, recipe, files)
         report = await service.client.report(dataset.name)
     near = [one.count for one in report.findings if one.check == QualityCheck.NEAR_DUPLICATE]
     return Build(
@@ -120,10 +130,10 @@ async def _upload(
 
 
 async def _made(
-    service: Service, watch: MemoryWatch, files: list[str]
+    service: Service, watch: MemoryWatch, recipe: Recipe, files: list[str]
 ) -> tuple[Dataset, dict[str, float]]:
     """Build a dataset of the files; return it with the seconds of each stage."""
-    draft = Dataset(source_files=files, recipes=[Recipe(raw=RawRecipe())], base_model=BASE_MODEL)
+    draft = Dataset(source_files=files, recipes=[recipe], base_model=BASE_MODEL)
     stages: dict[str, float] = {}
     last = start = time.perf_counter()
     dataset = await service.client.datasets.CreateDataset(
