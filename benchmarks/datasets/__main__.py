@@ -42,11 +42,10 @@ def main() -> None:
             tempfile.TemporaryDirectory(prefix="luthier-bench-") as folder,
         ):
             parts[name] = _PARTS[name](QUICK if arguments.quick else FULL, Path(folder))
+        for note in parts[name].notes:
+            console.print(f"- {note}", markup=False)
     results = Results(found, parts, time.perf_counter() - start)
     console.print(results.table())
-    for part in parts.values():
-        for note in part.notes:
-            console.print(f"- {note}", markup=False)
     whole = not arguments.quick and not arguments.only
     if out := arguments.out or (_RESULTS if whole else None):
         results.write(out)

@@ -113,8 +113,8 @@ def _pairs(labels: Iterable[object]) -> int:
 
 
 def _connected(texts: int, pairs: Sequence[tuple[int, int]]) -> Sequence[int]:
-    root: Ints = np.arange(texts)
-    left, right = np.array(pairs, np.int64).reshape(-1, 2).T
+    root: Ints = np.arange(texts, dtype=np.int32)
+    left, right = np.array(pairs, np.int32).reshape(-1, 2).T
     connect(root, left, right)
     labels: list[int] = root.tolist()
     return labels

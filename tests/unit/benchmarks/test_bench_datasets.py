@@ -20,6 +20,7 @@ from benchmarks.datasets.corpora import (
     handbook,
     near_duplicates,
     prose,
+    short_rows,
     with_edits,
 )
 from benchmarks.datasets.measuring import Measurement, Outcome, Race, race
@@ -80,6 +81,12 @@ def test_rows_are_sound() -> None:
     for line in chat_rows(2, 50_000):
         checker.feed(line)
     assert checker.finish() > 10
+    files = dict(short_rows(2, 50_000, 20_000))
+    assert 50_000 <= sum(map(len, files.values())) < 52_000
+    for data in files.values():
+        checker = RowChecker()
+        checker.feed(data)
+        assert 230 < len(data) / checker.finish() < 310
 
 
 def test_a_handbook_has_its_pages() -> None:

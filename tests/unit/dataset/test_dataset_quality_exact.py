@@ -27,10 +27,10 @@ def test_rows_contradict_those_that_answer_their_prompt_otherwise(
 @given(st.lists(st.tuples(st.integers(0, 19), st.integers(0, 19)), max_size=30))
 @settings(max_examples=50)
 def test_components_go_by_their_lowest_member(pairs: list[tuple[int, int]]) -> None:
-    root = np.arange(20, dtype=np.int64)
+    root = np.arange(20, dtype=np.int32)
     half = len(pairs) // 2
     for some in (pairs[:half], pairs[half:]):
-        left, right = np.array(some, np.int64).reshape(-1, 2).T
+        left, right = np.array(some, np.int32).reshape(-1, 2).T
         connect(root, left, right)
     expected = list(range(20))
     for _ in range(20):

@@ -10,7 +10,7 @@ _SHARE = st.floats(0, 0.9)
 
 def _held(rows: list[tuple[int, int]], share: float, seed: int) -> list[bool]:
     groups = np.array([group for group, _ in rows], np.uint64)
-    clusters = np.array([cluster for _, cluster in rows], np.int64)
+    clusters = np.array([cluster for _, cluster in rows], np.int32)
     held: list[bool] = hold_out(groups, clusters, share, seed).tolist()
     return held
 

@@ -21,7 +21,7 @@ from luthier_dataset.build.stored import StoredRow
 from luthier_dataset.recipes.recipe import Origin
 
 ROWS, TRAIN, VALIDATION = "rows.parquet", "train.jsonl", "validation.jsonl"
-GROUP_ROWS, GROUP_BYTES = 1000, 8 * 1024**2
+GROUP_ROWS, GROUP_BYTES = 2000, 8 * 1024**2
 """A row group ends at so many rows, or bytes of their lines; it is written and read at once."""
 
 _LOOKED_AT = 100
@@ -93,7 +93,10 @@ def write_artifacts(
     """
     digest = hashlib.sha256()
     with ExitStack() as stack:
-        parquet = stack.enter_context(pq.ParquetWriter(folder / ROWS, SCHEMA, compression="zstd"))
+        # Least and greatest values say nothing here, and would be held until the end.
+        parquet = stack.enter_context(
+            pq.ParquetWriter(folder / ROWS, SCHEMA, compression="zstd", write_statistics=False)
+        )
         train = stack.enter_context((folder / TRAIN).open("wb"))
         validation = stack.enter_context((folder / VALIDATION).open("wb"))
         for batch in _batches(rows):

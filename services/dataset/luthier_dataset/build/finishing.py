@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 from google.protobuf.json_format import MessageToJson
 from luthier.dataset.v1.dataset_pb2 import DatasetStatistics, TokenBin
 from luthier.dataset.v1.quality_pb2 import QualityCheck, QualityRule
@@ -21,7 +22,7 @@ from luthier_dataset.build.selection import BALANCED, Selection, name_of, select
 from luthier_dataset.build.stored import Keys, SignatureFile, StoredRow, read_rows
 from luthier_dataset.build.workspace import KEYS, SIGNATURES, Workspace, finished
 from luthier_dataset.quality.findings import Finding
-from luthier_dataset.quality.language import language_of
+from luthier_dataset.quality.language import MOST_CHARACTERS, language_of
 from luthier_dataset.quality.near import clusters
 from luthier_dataset.quality.report import Tally, report
 from luthier_dataset.recipes.recipe import Origin, Row, Shape, prompt_and_answer
@@ -63,15 +64,7 @@ class _Finishing:
 
     def run(self) -> Finished:
         keys = Keys(self._joined(KEYS))
-        with SignatureFile(self._joined(SIGNATURES)) as signatures:
-            roots = clusters(signatures)
-        selection = select(
-            keys,
-            roots,
-            self._task.actions,
-            share=self._task.validation_share,
-            seed=self._setting.seed,
-        )
+        selection = self._selected(keys)
         tally = self._remarked()
         for unit in self._made:
             tally.merge(unit.tally)
@@ -92,6 +85,17 @@ class _Finishing:
         # JSON, sorted: a serialised message orders its maps anew in each process.
         told = MessageToJson(findings, preserving_proto_field_name=True, sort_keys=True)
         return Finished(statistics.SerializeToString(), told.encode(), digest, blocked, reason)
+
+    def _selected(self, keys: Keys) -> Selection:
+        with SignatureFile(self._joined(SIGNATURES)) as signatures:
+            roots = clusters(signatures)
+        return select(
+            keys,
+            roots,
+            self._task.actions,
+            share=self._task.validation_share,
+            seed=self._setting.seed,
+        )
 
     def _joined(self, suffix: str) -> Path:
         """Put the files of all units behind one another."""
@@ -134,6 +138,9 @@ class _Finishing:
         """Write the artifacts and return their digest; count on the way what only rows tell."""
         table = SourceTable([(source.file, source.sha256) for source in self._setting.sources])
         step = max(1, len(selection.kept) // _LANGUAGE_SAMPLE)
+        sample: list[str] = []
+        # Not counted in the message: a map of protobuf keeps the memory of every assignment.
+        by_recipe, by_shape = Counter[str](), Counter[str]()
 
         def rows() -> Iterator[tuple[StoredRow, bool, Sequence[int]]]:
             everything = (row for unit in self._units for row in read_rows(unit))
@@ -142,13 +149,20 @@ class _Finishing:
                 for check in compared:
                     tally.note(Finding(check, _COMPARED[check]), row.origins[0])
                 if number % step == 0:
-                    tally.note_language(language_of(_text(row)))
+                    sample.append(_text(row)[:MOST_CHARACTERS])
                 if selection.kept[number]:
-                    statistics.rows_by_recipe[row.recipe] += 1
-                    statistics.rows_by_shape[row.shape] += 1
+                    by_recipe[row.recipe] += 1
+                    by_shape[row.shape] += 1
                     yield row, bool(selection.validation[number]), (*row.findings, *compared)
 
-        return write_artifacts(self._place.out, rows(), table)
+        digest = write_artifacts(self._place.out, rows(), table)
+        statistics.rows_by_recipe.update(by_recipe)
+        statistics.rows_by_shape.update(by_shape)
+        # Not before: neither what knows languages nor what writes Parquet is small.
+        pa.default_memory_pool().release_unused()
+        for text in sample:
+            tally.note_language(language_of(text))
+        return digest
 
     def _notes(self, selection: Selection, statistics: DatasetStatistics) -> list[str]:
         notes = []

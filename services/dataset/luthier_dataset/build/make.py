@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import asdict
@@ -36,6 +37,7 @@ from luthier_dataset.recipes.registry import registry
 
 WORKER = "luthier_dataset.build.worker"
 _CHUNK_BYTES = 1024 * 1024
+_LARGE_BYTES = 8 * 1024 * 1024
 
 
 class Rejected(Exception):
@@ -106,7 +108,7 @@ class Build:
         kinds = [known[recipe.WhichOneof("recipe") or ""] for recipe in dataset.recipes]
         async with (
             Documents(self._blobs, readers=self._workers) as documents,
-            Pool(WORKER, size=self._workers) as workers,
+            Pool(WORKER, size=self._workers, env=_worker_environment()) as workers,
         ):
             plan = Plan(
                 dataset, setting, kinds, workspace, documents, workers, self._inference, report,
@@ -233,6 +235,11 @@ class Build:
             if file.name not in (dataset.file, dataset.validation_file):
                 with suppress(NotFound):
                     await self._files.delete(file.name)
+
+
+def _worker_environment() -> dict[str, str]:
+    # glibc (mallopt(3), M_MMAP_THRESHOLD): large arrays are given back when they are freed.
+    return {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(_LARGE_BYTES)}
 
 
 def manifest_of(

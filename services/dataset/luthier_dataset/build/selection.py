@@ -11,7 +11,7 @@ import numpy.typing as npt
 from luthier.dataset.v1.quality_pb2 import QualityCheck, QualityRule
 
 from luthier_dataset.build.stored import Keys
-from luthier_dataset.quality.components import Ints
+from luthier_dataset.quality.components import Ints, first_of_each
 from luthier_dataset.quality.exact import conflicts, repeated
 from luthier_dataset.quality.shingles import mix
 from luthier_dataset.quality.splits import balance, hold_out
@@ -98,11 +98,6 @@ def _compared(check: int, keys: Keys, roots: Ints, kept: Mask) -> Mask:
     elif check == QualityCheck.EXACT_DUPLICATE:
         found[kept] = repeated(keys.column("digest", kept))
     else:
-        found[kept] = ~_first_of_each(roots[kept])
+        clusters = roots[kept]
+        found[kept] = first_of_each(clusters) != np.arange(len(clusters), dtype=np.int32)
     return found
-
-
-def _first_of_each(roots: Ints) -> Mask:
-    first = np.zeros(len(roots), bool)
-    first[np.unique(roots, return_index=True)[1]] = True
-    return first

@@ -13,16 +13,16 @@ def repeated(digests: NDArray[np.uint64]) -> Mask:
     order = np.lexsort((digests[:, 1], digests[:, 0]))
     found = np.empty(len(digests), np.bool_)
     # The sort is stable, so that the first of a run is the lowest row.
-    found[order] = ~(_begins(digests[order, 0]) | _begins(digests[order, 1]))
+    found[order] = ~(begins(digests[order, 0]) | begins(digests[order, 1]))
     return found
 
 
 def conflicts(prompts: NDArray[np.uint64], answers: NDArray[np.uint64]) -> Mask:
     """Return which rows contradict another one: an equal prompt, a different answer."""
     order = np.lexsort((answers, prompts))
-    begins = _begins(prompts[order])
-    differs = _begins(answers[order]) & ~begins
-    run = np.cumsum(begins, dtype=np.int32) - 1
+    starts = begins(prompts[order])
+    differs = begins(answers[order]) & ~starts
+    run = np.cumsum(starts, dtype=np.int32) - 1
     contradictory = np.zeros(int(run[-1]) + 1 if len(run) else 0, np.bool_)
     contradictory[run[differs]] = True
     found = np.empty(len(prompts), np.bool_)
@@ -30,7 +30,7 @@ def conflicts(prompts: NDArray[np.uint64], answers: NDArray[np.uint64]) -> Mask:
     return found
 
 
-def _begins(values: NDArray[np.uint64]) -> Mask:
+def begins(values: NDArray[np.uint64]) -> Mask:
     """Return which values are unlike the one before them."""
     unlike = np.ones(len(values), np.bool_)
     unlike[1:] = values[1:] != values[:-1]

@@ -8,14 +8,14 @@ from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
 _SHORTEST = 20
 """Letters below which a guess is a coin toss."""
-_MOST = 2000
-"""Characters looked at; more change nothing."""
+MOST_CHARACTERS = 2000
+"""Of a text, that are looked at; more change nothing."""
 _SURE = 0.5
 
 
 def language_of(text: str) -> str:
     """Return the ISO 639-1 code of a text's language, empty if it is too short or unsure."""
-    text = text[:_MOST]
+    text = text[:MOST_CHARACTERS]
     if sum(map(str.isalpha, text)) < _SHORTEST:
         return ""
     language, confidence = _identifier().classify(text)

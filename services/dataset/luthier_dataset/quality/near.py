@@ -78,9 +78,9 @@ def clusters(signatures: SignatureTable, threshold: float = THRESHOLD) -> Ints:
     share a phrase. Besides the signatures, some 40 bytes a row are held, and twice that where most
     rows share a band.
     """
-    root = np.arange(len(signatures))
+    root = np.arange(len(signatures), dtype=np.int32)
     _join(root, signatures, root, _digests(signatures), window=1, alike=PERMUTATIONS)
-    distinct = np.flatnonzero(root == np.arange(len(root))).astype(np.uint32)
+    distinct = np.flatnonzero(root == np.arange(len(root), dtype=np.int32)).astype(np.uint32)
     for band in range(PERMUTATIONS // _BAND):
         _join(
             root, signatures, distinct, _band(signatures, band)[distinct],

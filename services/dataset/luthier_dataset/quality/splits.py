@@ -7,7 +7,8 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
-from luthier_dataset.quality.components import Ints, connect
+from luthier_dataset.quality.components import Ints, connect, first_of_each
+from luthier_dataset.quality.exact import begins
 from luthier_dataset.quality.shingles import mix
 
 Mask = NDArray[np.bool_]
@@ -22,24 +23,34 @@ def hold_out(groups: NDArray[np.uint64], clusters: Ints, share: float, seed: int
     """
     if not 0 <= share < 1:
         raise ValueError(f"a share of {share} is not from 0 to below 1")
-    keys, group_of = np.unique(groups, return_inverse=True)
-    first = np.full(int(clusters.max(initial=-1)) + 1, len(clusters), np.int64)
-    np.minimum.at(first, clusters, np.arange(len(clusters)))
-    linked = np.flatnonzero(first[clusters] != np.arange(len(clusters)))
-    root = np.arange(len(keys), dtype=np.int64)
-    connect(root, group_of[linked], group_of[first[clusters[linked]]])
+    keys, group_of = _numbered(groups)
+    first = first_of_each(clusters)
+    linked = np.flatnonzero(first != np.arange(len(first), dtype=np.int32))
+    root = np.arange(len(keys), dtype=np.int32)
+    connect(root, group_of[linked], group_of[first[linked]])
+    del first, linked
     component_of = root[group_of]
-    rows = np.bincount(component_of, minlength=len(keys))
+    rows = np.bincount(component_of, minlength=len(keys)).astype(np.int32)
     room = int(share * len(groups))
     held = np.zeros(len(keys), np.bool_)
-    lowest = np.flatnonzero(rows)
-    for component in lowest[np.argsort(_ranks(keys[lowest], seed), kind="stable")]:
-        if rows[component] <= room:
+    for component in np.argsort(_ranks(keys, seed), kind="stable"):
+        # A group that is not the lowest of its component counts no rows.
+        if 0 < rows[component] <= room:
             held[component] = True
             room -= int(rows[component])
         if not room:
             break
     return held[component_of]
+
+
+def _numbered(groups: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], Ints]:
+    """Return the different groups in order, and for each row the number of its own."""
+    order = np.argsort(groups)
+    ordered = groups[order]
+    starts = begins(ordered)
+    numbers = np.empty(len(groups), np.int32)
+    numbers[order] = np.cumsum(starts, dtype=np.int32) - np.int32(1)
+    return ordered[starts], numbers
 
 
 def balance(labels: NDArray[np.uint64], seed: int, keys: NDArray[np.uint64]) -> Mask:
