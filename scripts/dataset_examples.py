@@ -31,7 +31,7 @@ from luthier_dataset.build.workspace import Workspace
 from luthier_dataset.documents import Documents
 from luthier_dataset.inference import Inference, RemoteModel
 from luthier_dataset.models import counter_in
-from luthier_dataset.pool import Pool
+from luthier_dataset.pool import Pool, without_secrets
 from luthier_dataset.quality.report import actions
 from luthier_dataset.recipes.questions import QuestionPrompts
 from luthier_dataset.recipes.recipe import Reply
@@ -202,7 +202,7 @@ async def opened() -> AsyncIterator[Builder]:
         blobs = Blobs(DirectoryObjects(Path(folder) / "objects"))
         async with (
             Documents(blobs, readers=1) as documents,
-            Pool(WORKER, size=2) as workers,
+            Pool(WORKER, size=2, env=without_secrets()) as workers,
         ):
             yield Builder(Path(folder), blobs, documents, workers)
 

@@ -33,8 +33,7 @@ def blocks(built: Mapping[str, Built]) -> Iterator[tuple[str, str]]:
         name = example.recipe["type"]
         yield f"rows: {name}", _rows(example, built[name])
         yield f"read: {name}", _read(built[name].rows[0])
-        report = re.sub(r"projects/docs/files/", "", built[name].report.text)
-        yield f"report: {name}", _fenced(report, "markdown")
+        yield f"report: {name}", _fenced(built[name].report.text, "markdown")
     for message in ("Chunking", "Judge", *(f"{_camel(name)}Recipe" for name in built)):
         yield f"fields: {message}", fields_table(message)
     yield "checks: all", checks_table(actions([]))

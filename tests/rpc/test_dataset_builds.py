@@ -16,7 +16,7 @@ from luthier.dataset.v1.dataset_service_pb2 import (
     ListDatasetRowsRequest,
     ListDatasetsRequest,
 )
-from luthier.dataset.v1.events_pb2 import DatasetChanged
+from luthier.dataset.v1.events_pb2 import DatasetChanged, DatasetDeleted
 from luthier.dataset.v1.file_pb2 import File
 from luthier.dataset.v1.file_service_pb2 import DeleteFileRequest, GetFileRequest
 from luthier.dataset.v1.quality_pb2 import QualityCheck, QualityRule
@@ -435,19 +435,32 @@ async def test_unknown_sources_and_models_are_refused_by_name(client: DatasetCli
 
 
 async def test_states_are_announced(client: DatasetClient, nats: NatsProcess) -> None:
-    heard: list[str] = []
+    heard: list[tuple[str, str]] = []
 
     async def hear(event: Event) -> None:
-        heard.append(event.parse(DatasetChanged).name)
+        *_, dataset, what = event.subject.split(".")
+        name = f"projects/acme/datasets/{dataset}"
+        fact: DatasetDeleted | DatasetChanged = (
+            event.parse(DatasetDeleted) if what == "deleted" else event.parse(DatasetChanged)
+        )
+        assert fact.name == name
+        # As it was when the event came, or later.
+        record = await client.datasets.GetDataset(GetDatasetRequest(name=name, show_deleted=True))
+        heard.append((name, State.Name(record.state) if what == "changed" else what))
 
     async with (
         open_nats(nats.url, name="test") as connection,
-        Subscription(connection.jetstream(), ["luthier.dataset.v1.datasets.acme.*.changed"], hear),
+        Subscription(connection.jetstream(), ["luthier.dataset.v1.datasets.acme.*.*"], hear),
     ):
         name = (await create(client, asked((await client.upload(POLICY)).name))).name
         await ended(client, name)
-        # At least: it came into being, it got READY.
-        await eventually(lambda: heard.count(name) >= 2)
+        await eventually(lambda: (name, "READY") in heard)
+        broken = (await client.upload(b"%PDF-1.7 broken", "broken.pdf")).name
+        failed = (await create(client, asked(broken))).name
+        await ended(client, failed)
+        await eventually(lambda: (failed, "FAILED") in heard)
+        await client.datasets.DeleteDataset(DeleteDatasetRequest(name=name))
+        await eventually(lambda: (name, "deleted") in heard)
 
 
 async def test_a_foreign_dataset_is_as_good_as_absent(

@@ -22,6 +22,7 @@ from luthier.dataset.v1.file_pb2 import File
 from luthier.dataset.v1.file_service_pb2 import DeleteFileRequest, GetFileRequest
 from luthier.dataset.v1.quality_pb2 import QualityCheck, QualityRule
 from luthier.dataset.v1.recipe_pb2 import (
+    ContextRecipe,
     HeadingsRecipe,
     PairsRecipe,
     QuestionsRecipe,
@@ -32,7 +33,7 @@ from luthier.dataset.v1.recipe_pb2 import (
 from luthier_common.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable
 from luthier_common.nats_process import NatsProcess
 from luthier_dataset import preview as previews
-from luthier_dataset.build import jobs
+from luthier_dataset.build import artifacts, jobs
 from luthier_dataset.tokens import TokenCounter
 
 from tests.support.dataset_service import DatasetClient, DatasetServer, dataset_service, store
@@ -135,6 +136,41 @@ async def test_a_split_holds_whole_documents_out(client: DatasetClient) -> None:
     assert not set(train) & set(held_out)
     minted = await client.files.GetFile(GetFileRequest(name=dataset.validation_file))
     assert (minted.dataset, minted.purpose) == (dataset.name, File.Purpose.FINE_TUNE)
+
+
+@pytest.mark.parametrize("given", [False, True])
+async def test_no_passage_of_a_held_out_document_is_shown_in_training(
+    client: DatasetClient, given: bool
+) -> None:
+    context = ContextRecipe(passages=3, questions=QuestionsRecipe(questions_per_statement=1))
+    sources = await handbooks(client, 30)
+    if given:
+        context = ContextRecipe(passages=3, question_field="ask", answer_field="reply")
+        asks = "".join(f"Who gets days at house {number}?,{number}\n" for number in range(30))
+        table = await client.upload(f"ask,reply\n{asks}".encode(), "asks.csv")
+        sources.append(table.name)
+    split = {"validation_share": 0.2, "seed": 1}
+    recipe = Recipe(context=context)
+    dataset = await built(client, draft(*sources, recipes=(recipe,), split=split))
+    sides: dict[str, set[bool]] = {}
+    shown = 0
+    for row in await rows(client, dataset.name):
+        passages = row.origins[1:] if given else row.origins
+        shown += len({origin.source_file for origin in passages}) > 1
+        for origin in passages:
+            sides.setdefault(origin.source_file, set()).add(row.validation)
+    assert shown, "passages of several documents stand in one row"
+    assert all(len(side) == 1 for side in sides.values())
+    assert 0 < dataset.statistics.validation_rows <= 0.2 * dataset.statistics.rows
+
+
+async def test_questions_of_a_table_are_split_alone(client: DatasetClient) -> None:
+    source = (await client.upload(b"ask,reply\na,b\n", "asks.csv")).name
+    context = Recipe(context=ContextRecipe(question_field="ask", answer_field="reply"))
+    both = draft(source, recipes=(HEADINGS, context), split={"validation_share": 0.2})
+    with pytest.raises(InvalidArgument, match="make a dataset of each") as refused:
+        await built(client, both)
+    assert refused.value.field == "dataset.split.validation_share"
 
 
 async def test_one_document_cannot_be_split_and_the_report_says_so(client: DatasetClient) -> None:
@@ -259,6 +295,46 @@ async def test_a_rule_can_block_the_build(client: DatasetClient) -> None:
     assert [[*row.findings] for row in await rows(client, reported.name)] == [[QualityCheck.SECRET]]
 
 
+async def test_the_report_of_a_blocked_dataset_shows_what_blocked_it(
+    client: DatasetClient,
+) -> None:
+    line = b'{"prompt": "Who?", "completion": "Ann."}\n'
+    source = (await client.upload(3 * line, "people.jsonl")).name
+    rule = QualityRule(check=QualityCheck.EXACT_DUPLICATE, action=QualityRule.BLOCK)
+    blocked = await built(client, draft(source, recipes=(ROWS,), quality_rules=[rule]))
+    assert blocked.state == State.FAILED
+    assert "2 with exact_duplicate" in blocked.error.message
+    report = await client.report(blocked.name)
+    (found,) = [one for one in report.findings if one.check == QualityCheck.EXACT_DUPLICATE]
+    assert (found.count, found.action) == (2, QualityRule.BLOCK)
+    assert [(one.source_file, one.display_name, one.place) for one in found.examples] == [
+        (source, "people.jsonl", "line 2"),
+        (source, "people.jsonl", "line 3"),
+    ]
+    assert "- people.jsonl line 2: " in report.text
+
+
+async def test_a_language_that_nobody_expects_can_be_left_out(client: DatasetClient) -> None:
+    said = (
+        "Every employee of the company gets twenty four days of leave in a year",
+        "Jeder Mitarbeiter der Firma bekommt vierundzwanzig Tage Urlaub in einem Jahr",
+        "Chaque employé de l'entreprise reçoit vingt-quatre jours de congé dans une année",
+    )
+    lines = "".join(json.dumps({"text": f"{text}."}) + "\n" for text in said)
+    source = (await client.upload(lines.encode(), "rows.jsonl")).name
+    rule = QualityRule(
+        check=QualityCheck.UNEXPECTED_LANGUAGE, action=QualityRule.DROP, languages=["en", "de"]
+    )
+    dataset = await built(client, draft(source, recipes=(ROWS,), quality_rules=[rule]))
+    kept = [json.loads(row.line)["text"] for row in await rows(client, dataset.name)]
+    assert kept == [f"{text}." for text in said[:2]]
+    assert dict(dataset.statistics.dropped_by_reason) == {"unexpected_language": 1}
+    report = await client.report(dataset.name)
+    (found,) = [one for one in report.findings if one.count]
+    assert (found.examples[0].place, found.examples[0].detail) == ("line 3", "in fr")
+    assert dict(report.rows_by_language) == {"en": 1, "de": 1, "fr": 1}
+
+
 async def test_rows_of_two_shapes_are_refused(client: DatasetClient) -> None:
     source = (await handbooks(client, 1))[0]
     with pytest.raises(InvalidArgument) as refused:
@@ -303,6 +379,63 @@ async def test_labels_are_balanced_over_all_documents(client: DatasetClient) -> 
     assert sorted(answers) == ["no", "no", "yes", "yes"]
     report = await client.report(dataset.name)
     assert dict(report.rows_by_label) == {"yes": 12, "no": 2}
+
+
+@pytest.mark.parametrize("action", [QualityRule.REPORT, QualityRule.DROP, QualityRule.BLOCK])
+async def test_labels_far_from_balance_are_found(
+    client: DatasetClient, action: QualityRule.Action
+) -> None:
+    table = "text,label\n" + "".join(
+        f"thing {n} of kind {n * n},{'no' if n < 3 else 'yes'}\n" for n in range(43)
+    )
+    source = (await client.upload(table.encode(), "things.csv")).name
+    pairs = Recipe(pairs=PairsRecipe(input_field="text", output_field="label"))
+    rule = QualityRule(check=QualityCheck.LABEL_IMBALANCE, action=action)
+    dataset = await built(client, draft(source, recipes=(pairs,), quality_rules=[rule]))
+    report = await client.report(dataset.name)
+    assert dict(report.rows_by_label) == {"yes": 40, "no": 3}
+    (found,) = [one for one in report.findings if one.check == QualityCheck.LABEL_IMBALANCE]
+    # Ten times the rarest are three times ten.
+    assert found.count == 10
+    if action == QualityRule.BLOCK:
+        assert "10 with label_imbalance" in dataset.error.message
+    else:
+        left = 30 if action == QualityRule.DROP else 40
+        answers = [row.messages[-1].content for row in await rows(client, dataset.name)]
+        assert (answers.count("yes"), answers.count("no")) == (left, 3)
+
+
+async def test_outputs_that_are_texts_are_no_labels(client: DatasetClient) -> None:
+    table = "q,a\n" + "".join(f"what is {n} and {n}?,it is {2 * n}\n" for n in range(40))
+    source = (await client.upload(table.encode(), "sums.csv")).name
+    pairs = Recipe(pairs=PairsRecipe(input_field="q", output_field="a"))
+    report = await client.report((await built(client, draft(source, recipes=(pairs,)))).name)
+    assert not report.rows_by_label
+
+
+async def test_a_page_of_long_rows_is_short(
+    client: DatasetClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(artifacts, "_PAGE_BYTES", 4000)
+    lines = b"".join(
+        json.dumps({"text": f"{n} " + "word " * 500}).encode() + b"\n" for n in range(4)
+    )
+    source = (await client.upload(lines, "long.jsonl")).name
+    rules = [
+        QualityRule(check=check, action=QualityRule.REPORT)
+        for check in (QualityCheck.OVER_LONG, QualityCheck.NEAR_DUPLICATE)
+    ]
+    dataset = await built(client, draft(source, recipes=(ROWS,), quality_rules=rules))
+    assert dataset.statistics.rows == 4
+    sizes, token = [], ""
+    while True:
+        page = await client.datasets.ListDatasetRows(
+            ListDatasetRowsRequest(parent=dataset.name, page_size=1000, page_token=token)
+        )
+        sizes.append(len(page.rows))
+        if not (token := page.next_page_token):
+            break
+    assert sizes == [2, 2]
 
 
 async def test_a_preview_shows_rows_as_the_model_reads_them(client: DatasetClient) -> None:

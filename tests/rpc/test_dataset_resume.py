@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from luthier.dataset.v1.recipe_pb2 import (
     Recipe,
 )
 from luthier_common.children import Child, spawn
+from luthier_common.errors import InvalidArgument
 from luthier_common.identity import IdentitySigner
 from luthier_common.nats_process import NatsProcess
 from luthier_common.rpc.client import connect
@@ -95,12 +96,14 @@ async def client(port: int) -> AsyncIterator[DatasetClient]:
         yield client_of(channel.with_identity(caller()))
 
 
-async def create(client: DatasetClient, name: str, **fields: object) -> Dataset:
+async def create(
+    client: DatasetClient, name: str, recipes: Sequence[Recipe] = (), **fields: object
+) -> Dataset:
     files = [
         (await client.upload(data, f"{number}.md", file_id=f"{name}-{number}")).name
         for number, data in enumerate(DOCUMENTS)
     ]
-    draft = Dataset(source_files=files, recipes=RECIPES, base_model=BASE_MODEL, **fields)  # type: ignore[arg-type]
+    draft = Dataset(source_files=files, recipes=recipes or RECIPES, base_model=BASE_MODEL, **fields)  # type: ignore[arg-type]
     request = CreateDatasetRequest(parent="projects/acme", dataset=draft, dataset_id=name)
     return await client.datasets.CreateDataset(request)
 
@@ -158,7 +161,7 @@ async def test_rows_and_bytes_depend_neither_on_workers_nor_on_names(
             made.append(await ready(server.client(), dataset.name))
     one, three = made
     assert one.statistics.validation_rows > 0
-    assert (one.digest, one.artifacts.rows_sha256) == (three.digest, three.artifacts.rows_sha256)
+    assert (one.digest, one.artifacts) == (three.digest, three.artifacts)
     assert one.source_files != three.source_files
 
 
@@ -175,3 +178,45 @@ async def test_recorded_generations_stand_in_for_the_model(
     assert model.asked == []
     assert second.digest == first.digest
     assert second.artifacts.generations_sha256 == first.artifacts.generations_sha256
+
+
+WRITER = "projects/acme/adapters/writer"
+
+
+async def test_an_adapter_writes_and_is_pinned(
+    tmp_path: Path, nats: NatsProcess, model: ScriptedInference, inference: Serving
+) -> None:
+    recipe = Recipe(questions=QuestionsRecipe(questions_per_statement=1, model=WRITER))
+    async with dataset_service(tmp_path, nats.url, inference.address) as server:
+        user = server.client()
+        with pytest.raises(InvalidArgument, match="there is no model") as refused:
+            await create(user, "absent", recipes=[recipe])
+        assert refused.value.field == "dataset.recipes[0].questions.model"
+        model.adapters[WRITER] = "a" * 64
+        made = await ready(user, (await create(user, "made", recipes=[recipe])).name)
+        assert {request.model for request in model.asked} == {WRITER}
+        assert dict(made.model_digests) == {WRITER: "a" * 64}
+        manifest = (await user.manifest(made.name)).json
+        # The model stands by its digest; names of resources are no part of what a dataset is.
+        assert '"model": "' + "a" * 64 in manifest
+        assert "projects/" not in manifest
+
+        enough = model.pause_after(len(model.asked) + 5)
+        changed = await create(user, "changed", recipes=[recipe])
+        await enough.wait()
+        model.adapters[WRITER] = "b" * 64
+        model.resume()
+        failed = await eventually(lambda: ended(user, changed.name, Dataset.State.FAILED))
+        assert "has changed since the dataset was asked for" in failed.error.message
+        # What was written before it failed is not lost.
+        model.adapters[WRITER] = "a" * 64
+        model.asked.clear()
+        again = await create(user, "again", recipes=[recipe], generations_of=changed.name)
+        assert (await ready(user, again.name)).digest == made.digest
+        assert 0 < len(model.asked) < made.statistics.model_calls
+
+
+async def ended(client: DatasetClient, name: str, state: Dataset.State) -> Dataset:
+    dataset = await client.datasets.GetDataset(GetDatasetRequest(name=name))
+    assert dataset.state == state
+    return dataset

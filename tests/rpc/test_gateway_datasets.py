@@ -155,7 +155,8 @@ async def test_a_dataset_is_asked_for(sdk: Sdk, owners: Owners) -> None:
         "model": "luthier-starter",
         "source_files": ["file-a", "file-b"],
         "recipes": [{"type": "headings", "max_section_tokens": 128}, {"type": "questions"}],
-        "split": {"validation_share": 0.0, "seed": 0},
+        "validation_share": 0.0,
+        "seed": 0,
         "quality": [],
         "skip_unreadable": False,
         "generations_of": None,
@@ -166,6 +167,7 @@ async def test_a_dataset_is_asked_for(sdk: Sdk, owners: Owners) -> None:
         "digest": None,
         "artifacts": None,
         "error": None,
+        "deleted": False,
     }
     assert not sent.dataset.HasField("split")
     assert not sent.validate_only
@@ -253,7 +255,7 @@ async def test_everything_that_a_dataset_can_have_goes_through(sdk: Sdk, owners:
     ]
     assert sent.skip_unreadable
     assert sent.generations_of == "projects/default/datasets/dataset-old"
-    assert made["split"] == {"validation_share": 0.1, "seed": -7}
+    assert (made["validation_share"], made["seed"]) == (0.1, -7)
     assert made["quality"] == [
         {"check": "near_duplicate", "action": "drop"},
         {"check": "secret", "action": "block"},
@@ -261,9 +263,32 @@ async def test_everything_that_a_dataset_can_have_goes_through(sdk: Sdk, owners:
     assert (made["skip_unreadable"], made["generations_of"]) == (True, "dataset-old")
 
 
+@pytest.mark.parametrize("route", ["/datasets", "/datasets/preview"])
+@pytest.mark.parametrize("field", ["quality_rules", "split"])
+async def test_a_field_that_nobody_knows_is_refused(
+    http: httpx2.AsyncClient, route: str, field: str
+) -> None:
+    answer = await http.post(route, json=body(**{field: []}))
+    assert answer.status_code == 400
+    assert answer.json()["error"] == {
+        "message": f"{field}: is not known",
+        "type": "invalid_request_error",
+        "param": field,
+        "code": "unknown_parameter",
+    }
+
+
+async def test_deleted_datasets_are_listed_on_request(sdk: Sdk, owners: Owners) -> None:
+    await get(sdk, "/datasets?show_deleted=true")
+    assert owners.last(dataset_service_pb2.ListDatasetsRequest).show_deleted
+    await get(sdk, "/datasets")
+    assert not owners.last(dataset_service_pb2.ListDatasetsRequest).show_deleted
+
+
 async def test_only_checking_stores_nothing(sdk: Sdk, owners: Owners) -> None:
     checked = await create(sdk, body(validate_only=True))
-    assert checked["status"] == "building"
+    # There is nothing to look up.
+    assert (checked["id"], checked["status"]) == (None, "valid")
     assert owners.last(dataset_service_pb2.CreateDatasetRequest).validate_only
     assert not owners.datasets
 
@@ -466,6 +491,7 @@ async def test_a_report_is_for_programs_or_for_people(
                 examples=[
                     quality_pb2.QualityExample(
                         source_file="projects/default/files/file-a",
+                        display_name="a.pdf",
                         place="page 3",
                         detail="e-mail a…@…",
                     )
@@ -487,7 +513,14 @@ async def test_a_report_is_for_programs_or_for_people(
                 "check": "personal_data",
                 "action": "report",
                 "count": 2,
-                "examples": [{"source_file": "file-a", "place": "page 3", "detail": "e-mail a…@…"}],
+                "examples": [
+                    {
+                        "source_file": "file-a",
+                        "display_name": "a.pdf",
+                        "place": "page 3",
+                        "detail": "e-mail a…@…",
+                    }
+                ],
             }
         ],
         "rows_by_language": {"de": 9},

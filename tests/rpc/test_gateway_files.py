@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import io
+from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx2
 import openai
 import pytest
 from luthier.dataset.v1 import file_pb2, file_service_pb2
-from luthier_common.errors import DataLoss
+from luthier_common.errors import DataLoss, InvalidArgument
 
+from tests.support.eventually import eventually
 from tests.support.gateway import RunningGateway
 from tests.support.scripted_owners import Owners
 from tests.support.sdk import Sdk
@@ -170,6 +173,88 @@ async def test_a_form_that_lacks_a_part_names_it(
     assert answer.status_code == 400
     assert answer.json()["error"]["param"] == param
     assert answer.json()["error"]["code"] == "missing_required_parameter"
+
+
+def form(*parts: tuple[str, bytes], end: str = "--x--\r\n") -> bytes:
+    """A form: head of each part, without its `form-data; `, and its data."""
+    whole = b"".join(
+        f"--x\r\nContent-Disposition: form-data; {head}\r\n\r\n".encode() + data + b"\r\n"
+        for head, data in parts
+    )
+    return whole + end.encode()
+
+
+async def post_form(http: httpx2.AsyncClient, content: Any) -> httpx2.Response:
+    headers = {"content-type": "multipart/form-data; boundary=x"}
+    return await http.post("/files", content=content, headers=headers)
+
+
+PURPOSE = ('name="purpose"', b"user_data")
+
+
+async def test_an_upload_goes_on_while_it_comes_in(
+    http: httpx2.AsyncClient, owners: Owners
+) -> None:
+    whole = form(PURPOSE, ('name="file"; filename="a.md"', b"first " + b"x" * 300_000))
+    here: list[int] = []
+
+    async def body() -> AsyncIterator[bytes]:
+        yield whole[:200_000]
+        # The rest is sent only once the owner has the beginning.
+        here.append(await eventually(lambda: owners.arrived))
+        yield whole[200_000:]
+
+    answer = await post_form(http, body())
+    assert answer.json()["bytes"] == 300_006
+    assert 0 < here[0] < 200_000
+
+
+async def test_a_purpose_may_stand_behind_the_file(
+    http: httpx2.AsyncClient, owners: Owners
+) -> None:
+    data = bytes(range(256)) * 8000
+    whole = form(('name="file"; filename="a.md"', data), PURPOSE)
+    made = (await post_form(http, whole)).json()
+    assert (made["bytes"], made["purpose"]) == (len(data), "user_data")
+    assert owners.contents[f"projects/default/files/{made['id']}"] == data
+
+
+async def test_what_is_refused_behind_the_file_leaves_no_file(
+    http: httpx2.AsyncClient, owners: Owners
+) -> None:
+    file = ('name="file"; filename="a.md"', b"x" * 3_000_000)
+    whole = form(PURPOSE, file, ('name="expires_after[anchor]"', b"created_at"))
+    answer = await post_form(http, whole)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "expires_after")
+    assert not owners.files
+
+
+async def test_a_refusal_on_the_way_is_told(http: httpx2.AsyncClient, owners: Owners) -> None:
+    owners.refusal = InvalidArgument("line 1 is bad", reason="INVALID_ROW", field="file")
+    file = ('name="file"; filename="a.jsonl"', b"bad" + b"x" * 20_000_000)
+    for _ in range(5):
+        answer = await post_form(http, form(PURPOSE, file))
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_row")
+    assert not owners.files
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (form(PURPOSE, ('name="file"; filename="a"', b"x"), end=""), "breaks off"),
+        (b"no form at all", "RFC 7578"),
+        (form(*[PURPOSE] * 12), "too many parts"),
+        (form(('name="purpose"', b"x" * 100_000)), "too long"),
+        (b"", "breaks off"),
+    ],
+)
+async def test_a_form_that_is_none_is_refused(
+    http: httpx2.AsyncClient, owners: Owners, content: bytes, said: str
+) -> None:
+    answer = await post_form(http, content)
+    assert answer.status_code == 400
+    assert said in answer.json()["error"]["message"]
+    assert not owners.files
 
 
 async def test_a_download_that_breaks_off_cannot_pass_for_a_whole_one(

@@ -1,4 +1,4 @@
-"""An inference service whose one base model answers by a script."""
+"""An inference service whose one base model, and adapters on it, answer by a script."""
 
 from __future__ import annotations
 
@@ -7,7 +7,17 @@ import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from luthier.inference.v1 import base_model_service_pb2, generation_service_pb2
+from luthier.inference.v1 import (
+    adapter_service_pb2,
+    base_model_service_pb2,
+    generation_service_pb2,
+)
+from luthier.inference.v1.adapter_pb2 import Adapter
+from luthier.inference.v1.adapter_service_pb2 import GetAdapterRequest
+from luthier.inference.v1.adapter_service_pb2_grpc import (
+    AdapterServiceServicer,
+    add_AdapterServiceServicer_to_server,
+)
 from luthier.inference.v1.base_model_pb2 import BaseModel, ModelFile
 from luthier.inference.v1.base_model_service_pb2 import GetBaseModelRequest
 from luthier.inference.v1.base_model_service_pb2_grpc import (
@@ -50,8 +60,12 @@ async def import_base_model(blobs: Blobs) -> BaseModel:
     return model
 
 
-class ScriptedInference(BaseModelServiceServicer, GenerationServiceServicer):
+class ScriptedInference(
+    AdapterServiceServicer, BaseModelServiceServicer, GenerationServiceServicer
+):
     """Serves one base model; `answer` maps a prompt to a text, or raises what a call shall raise.
+
+    `adapters`, digests by name, answer as the base model does.
 
     While `open` is clear, calls to the model hang. `cut` answers that many calls with half an
     answer.
@@ -60,6 +74,7 @@ class ScriptedInference(BaseModelServiceServicer, GenerationServiceServicer):
     def __init__(self, base_model: BaseModel, answer: Callable[[str], str]) -> None:
         self.base_model = base_model
         self.answer = answer
+        self.adapters: dict[str, str] = {}
         self.open = asyncio.Event()
         self.open.set()
         self.cut = 0
@@ -81,9 +96,11 @@ class ScriptedInference(BaseModelServiceServicer, GenerationServiceServicer):
     def services(self) -> list[Service]:
         """Return what a test server is to serve."""
         base_models = base_model_service_pb2.DESCRIPTOR.services_by_name["BaseModelService"]
+        adapters = adapter_service_pb2.DESCRIPTOR.services_by_name["AdapterService"]
         generation = generation_service_pb2.DESCRIPTOR.services_by_name["GenerationService"]
         return [
             (self, add_BaseModelServiceServicer_to_server, base_models),
+            (self, add_AdapterServiceServicer_to_server, adapters),
             (self, add_GenerationServiceServicer_to_server, generation),
         ]
 
@@ -92,10 +109,15 @@ class ScriptedInference(BaseModelServiceServicer, GenerationServiceServicer):
             raise not_found(request.name)
         return self.base_model
 
+    async def GetAdapter(self, request: GetAdapterRequest, context: Any) -> Adapter:
+        if request.name not in self.adapters:
+            raise not_found(request.name)
+        return Adapter(name=request.name, digest=self.adapters[request.name])
+
     async def StreamChat(
         self, request: StreamChatRequest, context: Any
     ) -> AsyncIterator[StreamChatResponse]:
-        if request.model != self.base_model.name:
+        if request.model not in (self.base_model.name, *self.adapters):
             raise not_found(request.model)
         self.asked.append(request)
         if self._pause_at is not None and len(self.asked) > self._pause_at:
@@ -104,12 +126,25 @@ class ScriptedInference(BaseModelServiceServicer, GenerationServiceServicer):
         await self.open.wait()
         text = self.answer(request.messages[-1].content)
         half = len(text) // 2
-        yield StreamChatResponse(text=text[:half], base_model_digest=self.base_model.digest)
+        yield StreamChatResponse(
+            text=text[:half],
+            base_model_digest=self.base_model.digest,
+            adapter_digest=self.adapters.get(request.model, ""),
+        )
         if self.cut > 0:
             self.cut -= 1
             return
         finish = ChatFinish(reason=ChatFinish.FinishReason.STOP)
         yield StreamChatResponse(text=text[half:], finish=finish)
+
+    async def CreateAdapter(self, request: Any, context: Any) -> Any:
+        raise AssertionError("nobody here creates adapters")
+
+    async def ListAdapters(self, request: Any, context: Any) -> Any:
+        raise AssertionError("nobody here lists adapters")
+
+    async def DeleteAdapter(self, request: Any, context: Any) -> Any:
+        raise AssertionError("nobody here deletes adapters")
 
     async def CreateBaseModel(self, request: Any, context: Any) -> Any:
         raise AssertionError("nobody here creates base models")

@@ -118,6 +118,10 @@ class Owners:
     failures: dict[type[Message], PlatformError] = field(default_factory=dict)  # by request
     answer: Sequence[str] = ("Hel", "lo")
     break_after: PlatformError | None = None
+    arrived: int = 0
+    """Bytes of the upload that is coming in."""
+    refusal: PlatformError | None = None
+    """How an upload is refused as soon as it has `bad` in it."""
     hang: asyncio.Event | None = None
     hung_up: asyncio.Event = field(default_factory=asyncio.Event)
     # How answers end; None: without a word.
@@ -220,7 +224,12 @@ class _Files(_Servicer, file_service_pb2_grpc.FileServiceServicer):
     async def CreateFile(self, request_iterator: Any, context: Any) -> file_pb2.File:
         first = await anext(request_iterator)
         self._owners.served(first, context)
-        data = b"".join([first.chunk, *[request.chunk async for request in request_iterator]])
+        data = first.chunk
+        async for request in request_iterator:
+            data += request.chunk
+            self._owners.arrived = len(data)
+            if self._owners.refusal and b"bad" in data:
+                raise self._owners.refusal
         name = f"{first.parent}/files/{first.file_id or new_id('file')}"
         file = file_pb2.File(
             display_name=first.file.display_name,

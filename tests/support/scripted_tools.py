@@ -70,8 +70,11 @@ class ScriptedTools:
         self._open[ask] = None
         return None
 
-    def search(self, query: str, most: int) -> list[Passage]:
+    def search(self, query: str, most: int, *, beside: str = "") -> list[Passage]:
         return self._index.search(query, most) if self._index else []
+
+    def group_of(self, file: str) -> str:
+        return f"group of {file}"
 
     def drop(self, reason: str, count: int = 1) -> None:
         self.dropped[reason] += count
@@ -127,5 +130,5 @@ def _block(line: str, place: Place) -> Block:
 
 def index_of(path: Path, passages: Iterable[Passage]) -> Index:
     """A search index over these passages, in a new file."""
-    build_index(path, passages)
+    build_index(path, (("", passage) for passage in passages))
     return Index(path)

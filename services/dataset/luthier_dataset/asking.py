@@ -74,6 +74,13 @@ def _check_recipes(draft: Dataset, kinds: Mapping[str, Kind]) -> None:
             field, _, what = str(error).partition(": ")
             raise invalid(f"recipes[{number}].{names[number]}.{field}", what) from error
     _check_shapes(draft, kinds)
+    for recipe in draft.recipes:
+        if recipe.context.question_field and draft.split.validation_share and len(names) > 1:
+            raise invalid(
+                "split.validation_share",
+                "cannot be kept where questions of a table (`context`) stand beside other recipes: "
+                "rows of its passages and rows of the table would part; make a dataset of each",
+            )
 
 
 def _check_shapes(draft: Dataset, kinds: Mapping[str, Kind]) -> None:

@@ -43,12 +43,14 @@ class Builder:
         self._build = build
         self._metrics = metrics
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._clearing: set[asyncio.Task[None]] = set()
         self._slots = asyncio.Semaphore(_CONCURRENT)
+        self._closing = False
 
     async def run(self) -> None:
         """Build until cancelled."""
         changes = self._records.changes()
-        self._build.sweep(filter(_is_building, self._records.values()))
+        await self._build.sweep(filter(_is_building, self._records.values()))
         try:
             while True:
                 for dataset in self._records.values():
@@ -59,17 +61,28 @@ class Builder:
                             with contextlib.suppress(NotFound, Unavailable):
                                 self._start(await self._records.get(name))
         finally:
-            tasks = list(self._tasks.values())
+            self._closing = True
+            tasks = [*self._tasks.values(), *self._clearing]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
     def _start(self, dataset: Dataset) -> None:
         name = dataset.name
-        if _is_building(dataset) and name not in self._tasks:
+        if dataset.HasField("delete_time") and name in self._tasks:
+            # Nobody waits for it; another build may have its place.
+            self._tasks[name].cancel()
+        elif _is_building(dataset) and name not in self._tasks:
             task = asyncio.create_task(self._bring_to_end(name), name=f"build {name}")
             self._tasks[name] = task
-            task.add_done_callback(lambda _: self._tasks.pop(name))
+            task.add_done_callback(lambda _: self._ended(name))
+
+    def _ended(self, name: str) -> None:
+        if self._tasks.pop(name).cancelled() and not self._closing:
+            # What the build of a deleted dataset left is cleared away all the same.
+            task = asyncio.create_task(self._bring_to_end(name), name=f"clear {name}")
+            self._clearing.add(task)
+            task.add_done_callback(self._clearing.discard)
 
     async def _bring_to_end(self, name: str) -> None:
         backoff = Backoff()
@@ -77,11 +90,14 @@ class Builder:
             try:
                 async with self._slots:
                     dataset = await self._records.get(name)
+                    if _is_building(dataset):
+                        await self._attempt(dataset)
+                        dataset = await self._records.get(name)
                     if not _is_building(dataset):
-                        self._build.forget(dataset)
+                        # Also what an attempt minted that did not come to its end.
+                        await self._build.withdraw(dataset)
+                        await self._build.forget(dataset)
                         return
-                    await self._attempt(dataset)
-                    self._build.forget(dataset)
             except NotFound:
                 return
             except (*TRANSIENT, Superseded) as error:
@@ -108,8 +124,7 @@ class Builder:
         except Rejected as rejected:
             await record.fail(rejected.error, rejected.found)
         except PlatformError as error:
-            await record.fail(error)
-            await self._withdraw(dataset.name)
+            await record.fail(error, await self._build.written(dataset))
         except Exception as error:
             if is_disk_full(error):
                 message = "no room on the disk that builds work on"
@@ -117,24 +132,11 @@ class Builder:
             logger.exception("build failed", extra={"dataset": dataset.name})
             await record.fail(Internal("internal error", reason="INTERNAL"))
         else:
-            try:
-                await record.succeed(outcome)
-            except Superseded:
-                await self._withdraw(dataset.name)
-                raise
+            await record.succeed(outcome)
             self._metrics.build_seconds.observe(time.monotonic() - started)
             self._metrics.builds.labels("READY").inc()
             return
         self._metrics.builds.labels("FAILED").inc()
-
-    async def _withdraw(self, name: str) -> None:
-        """Delete what was minted for a dataset that ended without it."""
-        try:
-            ended = await self._records.get(name)
-        except NotFound:
-            ended = Dataset(name=name)
-        if not _is_building(ended):
-            await self._build.withdraw(ended)
 
 
 class _Record:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 
 from google.protobuf.json_format import Parse
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -14,6 +15,7 @@ from luthier_common.errors import FailedPrecondition, InvalidArgument, NotFound,
 from luthier_common.names import choose_id, parent_of, parse, project_of
 from luthier_common.paging import Page, coerce_page_size
 from luthier_common.records.collection import Collection
+from luthier_common.records.memory import already_exists
 from luthier_common.records.requests import create_once, made_before
 
 from luthier_dataset import files
@@ -80,8 +82,14 @@ class Datasets:
         chosen = choose_id("dataset", parent, dataset_id, request_id, field="dataset_id")
         dataset.name = f"{parent}/datasets/{chosen}"
         if validate_only:
+            await self._check_free(dataset.name)
             return dataset
         return _repeated(await create_once(self._records, dataset), draft)
+
+    async def _check_free(self, name: str) -> None:
+        with suppress(NotFound):
+            await self._records.get(name)
+            raise already_exists(name)
 
     async def get(self, name: str, *, show_deleted: bool = False) -> Dataset:
         """Return a dataset; NotFound."""
@@ -92,7 +100,6 @@ class Datasets:
 
     async def delete(self, name: str) -> Dataset:
         """Leave a tombstone that names what came of the dataset, ending its build; NotFound."""
-        dependents = _made_of(await self.get(name), self._records)
 
         def bury(dataset: Dataset) -> Dataset:
             if dataset.HasField("delete_time"):
@@ -100,7 +107,7 @@ class Datasets:
             now = Timestamp()
             now.GetCurrentTime()
             dataset.delete_time.CopyFrom(now)
-            dataset.dependents[:] = dependents
+            dataset.dependents[:] = _made_of(dataset, self._records)
             return dataset
 
         return await self._records.update(name, bury)
@@ -130,7 +137,11 @@ class Datasets:
         if not dataset.artifacts.report_sha256:
             dataset = await self._ready(name)
         data = await self._cache.read(project_of(name), dataset.artifacts.report_sha256)
-        return Parse(data, QualityReport())
+        report = Parse(data, QualityReport())
+        for finding in report.findings:
+            for example in finding.examples:
+                example.source_file = dataset.sources[example.source].file
+        return report
 
     async def manifest(self, name: str) -> str:
         """Return a READY dataset's manifest, JSON; NotFound, FailedPrecondition."""
@@ -238,7 +249,7 @@ class Datasets:
             parse(source_file, files.PATTERN, field="source_file")
             if parent_of(source_file) != parent:
                 raise not_found(source_file)
-            saw = await self._saw(await self._files.get(source_file, show_deleted=True))
+            saw = self._saw(await self._files.get(source_file, show_deleted=True))
 
         def shown(dataset: Dataset) -> bool:
             if dataset.HasField("delete_time") and not show_deleted:
@@ -247,17 +258,22 @@ class Datasets:
 
         return shown
 
-    async def _saw(self, file: File) -> set[str]:
+    def _saw(self, file: File) -> set[str]:
         """The datasets with a source of a file's bytes, or of what such a dataset minted."""
-        digests, found = {file.sha256}, set[str]()
-        others = list(self._records.values(parent_of(file.name)))
-        while more := [one for one in others if digests & {each.sha256 for each in one.sources}]:
-            others = [one for one in others if one not in more]
-            for dataset in more:
+        parent = parent_of(file.name)
+        digests = self._files.digests(parent)
+        known, found = {file.sha256}, set[str]()
+        # What a dataset is made of was there before it, so one pass in that order is enough.
+        for dataset in sorted(self._records.values(parent), key=_age):
+            if known & {source.sha256 for source in dataset.sources}:
                 found.add(dataset.name)
-                for minted in filter(None, (dataset.file, dataset.validation_file)):
-                    digests.add((await self._files.get(minted, show_deleted=True)).sha256)
+                minted = filter(None, (dataset.file, dataset.validation_file))
+                known.update(digests[name] for name in minted if name in digests)
         return found
+
+
+def _age(dataset: Dataset) -> tuple[int, int]:
+    return dataset.create_time.seconds, dataset.create_time.nanos
 
 
 def dependents_of(file: File, records: Collection[Dataset]) -> list[str]:
@@ -271,13 +287,14 @@ def dependents_of(file: File, records: Collection[Dataset]) -> list[str]:
 
 
 def _made_of(dataset: Dataset, records: Collection[Dataset]) -> list[str]:
-    """Return the files that a dataset minted, and the datasets that have them as sources."""
+    """Return the files that a dataset minted, and the datasets that use them or its replies."""
     minted = [name for name in (dataset.file, dataset.validation_file) if name]
     others = records.values(parent_of(dataset.name))
     return minted + [
         other.name
         for other in others
-        if not other.HasField("delete_time") and set(minted) & set(other.source_files)
+        if not other.HasField("delete_time")
+        and (set(minted) & set(other.source_files) or other.generations_of == dataset.name)
     ]
 
 

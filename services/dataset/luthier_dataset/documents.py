@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -16,8 +15,8 @@ from luthier_common.errors import FailedPrecondition, InvalidArgument, ResourceE
 from luthier_common.names import project_of
 from luthier_common.objects.blobs import Blobs
 
-from luthier_dataset.pool import ChildDied, Pool
-from luthier_dataset.readers.job import Reading, ReadJob
+from luthier_dataset.pool import ChildDied, Pool, without_secrets
+from luthier_dataset.readers.job import EXIT_MEMORY, EXIT_OUTPUT, Reading, ReadJob
 from luthier_dataset.readers.kinds import SUPPORTED, Kind, kind_of
 
 _LONGEST_MESSAGE = 500
@@ -26,7 +25,7 @@ _LONGEST_NAME = 200
 _MIB = 1024 * 1024
 _KEPT_BYTES = 16 * _MIB
 """Memory that a reader keeps for the next page, rather than give it back after each one."""
-_BROKE_DOWN = "its reader broke down or used more memory or time than allowed"
+_BROKE_DOWN = "its reader broke down over it"
 
 
 @dataclass(frozen=True)
@@ -53,8 +52,7 @@ class Documents:
     def __init__(self, blobs: Blobs, *, readers: int, limits: ReaderLimits | None = None) -> None:
         self._blobs = blobs
         self._limits = limits or ReaderLimits()
-        # A parser of foreign bytes gets no address and no secret of the platform.
-        env = {key: value for key, value in os.environ.items() if not key.startswith("LUTHIER_")}
+        env = without_secrets()
         # glibc (mallopt(3), M_TOP_PAD): fewer page faults, which are a sixth of the time of a PDF.
         env["MALLOC_TOP_PAD_"] = str(_KEPT_BYTES)
         memory = str(self._limits.memory_bytes)
@@ -86,8 +84,8 @@ class Documents:
                 return Reading(unreadable=f"reading it took longer than {wall:.0f} seconds")
             except ChildDied as death:
                 # What the document before left behind in the child may be to blame, once.
-                if attempt == 2 or death.status == -signal.SIGXCPU:
-                    return Reading(unreadable=_BROKE_DOWN)
+                if attempt == 2 or death.status in (-signal.SIGXCPU, EXIT_OUTPUT):
+                    return Reading(unreadable=self._why(death.status, job))
             except (msgspec.MsgspecError, ValueError):
                 return Reading(unreadable=_BROKE_DOWN)
             else:
@@ -98,6 +96,16 @@ class Documents:
                     reading, unreadable=reading.unreadable[:_LONGEST_MESSAGE]
                 )
         raise AssertionError("unreachable")
+
+    def _why(self, status: int, job: ReadJob) -> str:
+        """Say which limit a child met, from its exit status."""
+        memory = self._limits.memory_bytes // _MIB
+        return {
+            EXIT_MEMORY: f"reading it takes more than {memory} MiB of memory",
+            EXIT_OUTPUT: f"it unpacks to more than {job.output_bytes:,} bytes of text",
+            -signal.SIGXCPU: f"reading it takes more than {job.cpu_seconds} seconds of computing",
+            -signal.SIGKILL: "its reader was killed, perhaps as this machine is short of memory",
+        }.get(status, _BROKE_DOWN)
 
     def _job(self, source: DatasetSource, kind: Kind, document: Path, target: Path) -> ReadJob:
         limits = self._limits

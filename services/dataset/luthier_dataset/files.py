@@ -93,6 +93,10 @@ class Files:
             if file.dataset == dataset and not file.HasField("delete_time")
         ]
 
+    def digests(self, parent: str) -> dict[str, str]:
+        """Return the digest of every file of a project, deleted ones included, by name."""
+        return {file.name: file.sha256 for file in self._records.values(parent)}
+
     def list(
         self,
         parent: str,

@@ -16,6 +16,14 @@ from luthier_common.children import Child, spawn
 _LONGEST_ANSWER = 64 * 1024 * 1024
 
 
+def without_secrets() -> dict[str, str]:
+    """Return this process's environment without the platform's addresses and secrets.
+
+    Children read foreign bytes and run foreign chat templates, and need none of them.
+    """
+    return {key: value for key, value in os.environ.items() if not key.startswith("LUTHIER_")}
+
+
 class ChildDied(Exception):
     """The child ended before it answered; `status` is its exit status, negative for a signal."""
 
@@ -36,12 +44,12 @@ class Pool:
         arguments: Sequence[str] = (),
         *,
         size: int,
-        env: Mapping[str, str] | None = None,
+        env: Mapping[str, str],
         quiet: bool = False,
     ) -> None:
         """`quiet` throws away what children write to standard error."""
         self._command = (sys.executable, "-m", module, *arguments)
-        self._env = dict(os.environ if env is None else env)
+        self._env = dict(env)
         self._stderr = DEVNULL if quiet else None
         self._slots = asyncio.Semaphore(size)
         self._idle: list[Child] = []

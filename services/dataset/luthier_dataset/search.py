@@ -19,8 +19,11 @@ _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Origin)
 
 
-def build_index(path: Path, passages: Iterable[Passage]) -> int:
-    """Write passages to a new index file and return how many; numbers follow their order."""
+def build_index(path: Path, passages: Iterable[tuple[str, Passage]]) -> int:
+    """Write passages, each with its group, to a new index file and return how many.
+
+    Numbers follow their order.
+    """
     connection = sqlite3.connect(path)
     try:
         # A build that is cut short starts over, so nothing is journalled.
@@ -29,10 +32,13 @@ def build_index(path: Path, passages: Iterable[Passage]) -> int:
         connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         connection.execute(
             "CREATE VIRTUAL TABLE passages USING fts5("
-            "text, origin UNINDEXED, tokenize = 'unicode61 remove_diacritics 2')"
+            "text, origin UNINDEXED, together UNINDEXED, "
+            "tokenize = 'unicode61 remove_diacritics 2')"
         )
-        rows = ((passage.text, _encoder.encode(passage.origin)) for passage in passages)
-        count = connection.executemany("INSERT INTO passages VALUES (?, ?)", rows).rowcount
+        rows = (
+            (passage.text, _encoder.encode(passage.origin), group) for group, passage in passages
+        )
+        count = connection.executemany("INSERT INTO passages VALUES (?, ?, ?)", rows).rowcount
         connection.execute("INSERT INTO passages(passages) VALUES ('optimize')")
         connection.commit()
         return max(count, 0)
@@ -50,18 +56,18 @@ class Index:
         )
         self._connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
 
-    def search(self, query: str, most: int) -> list[Passage]:
+    def search(self, query: str, most: int, group: str = "") -> list[Passage]:
         """Return the passages that fit a query in plain words best, best first.
 
-        Of passages that fit equally well, the earlier comes first.
+        Of passages that fit equally well, the earlier comes first. With `group`, only those of it.
         """
         match = _match(query)
         if not match:
             return []
         found = self._connection.execute(
-            "SELECT text, origin FROM passages WHERE passages MATCH ? "
+            "SELECT text, origin FROM passages WHERE passages MATCH ? AND ? IN ('', together) "
             "ORDER BY bm25(passages), rowid LIMIT ?",
-            (match, most),
+            (match, group, most),
         )
         return [Passage(text, _decoder.decode(origin)) for text, origin in found]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from luthier.dataset.v1 import dataset_pb2, quality_pb2
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from luthier_gateway.openai.jobs import base_model
 from luthier_gateway.openai.names import DATASETS, FILES, resource
@@ -18,7 +18,9 @@ _INT64 = 2**63
 
 
 class DatasetRequest(Body):
-    """What to build."""
+    """What to build. A field that nobody knows is refused: a rule ignored is a rule broken."""
+
+    model_config = ConfigDict(extra="forbid")
 
     model: Annotated[str, Field(min_length=1, max_length=300)]
     source_files: Annotated[list[Text], Field(min_length=1)]

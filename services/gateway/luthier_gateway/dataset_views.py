@@ -35,10 +35,8 @@ def to_dataset(dataset: dataset_pb2.Dataset, models: Mapping[str, str]) -> dict[
         "model": id_of(dataset.base_model),
         "source_files": [id_of(name) for name in dataset.source_files],
         "recipes": [show_recipe(recipe, models) for recipe in dataset.recipes],
-        "split": {
-            "validation_share": dataset.split.validation_share,
-            "seed": dataset.split.seed,
-        },
+        "validation_share": dataset.split.validation_share,
+        "seed": dataset.split.seed,
         "quality": [shown(rule) for rule in dataset.quality_rules],
         "skip_unreadable": dataset.skip_unreadable,
         "generations_of": id_of(dataset.generations_of) or None,
@@ -49,6 +47,7 @@ def to_dataset(dataset: dataset_pb2.Dataset, models: Mapping[str, str]) -> dict[
         "digest": dataset.digest or None,
         "artifacts": shown(dataset.artifacts) if dataset.HasField("artifacts") else None,
         "error": job_error(dataset.error) if dataset.HasField("error") else None,
+        "deleted": dataset.HasField("delete_time"),
     }
 
 
@@ -114,6 +113,7 @@ def _to_finding(finding: quality_pb2.QualityFinding) -> dict[str, Any]:
         "examples": [
             {
                 "source_file": id_of(example.source_file),
+                "display_name": example.display_name,
                 "place": example.place,
                 "detail": example.detail,
             }

@@ -49,7 +49,8 @@ async def create_dataset(body: CreationRequest, owners: OwnersDependency) -> dic
         validate_only=body.validate_only,
     )
     made = await owners.datasets.CreateDataset(request)
-    return (await _shown(owners, [made]))[0]
+    shown = (await _shown(owners, [made]))[0]
+    return shown | {"id": None, "status": "valid"} if body.validate_only else shown
 
 
 @router.post("/preview")
@@ -68,8 +69,9 @@ async def list_datasets(
     limit: Limit = 20,
     order: Order = "desc",
     source_file: SourceFile = None,
+    show_deleted: bool = False,
 ) -> dict[str, Any]:
-    """List the project's datasets, perhaps only those that saw a file."""
+    """List the project's datasets, perhaps only those that saw a file; deleted ones on request."""
     source = cursor(caller_project(), FILES, source_file)
 
     async def fetch(size: int, token: str) -> tuple[list[dataset_pb2.Dataset], str]:
@@ -81,6 +83,7 @@ async def list_datasets(
                 after=cursor(caller_project(), DATASETS, after),
                 order_by=order_by(order),
                 source_file=source,
+                show_deleted=show_deleted,
             )
         )
         return list(found.datasets), found.next_page_token

@@ -13,7 +13,8 @@ from luthier_dataset.readers.kinds import Kind
 
 LARGE = b'[{"a": "' + b"x" * 60_000_000 + b'"}]'
 LABORIOUS = b"A fact.\n\n" * 1_000_000
-LIMIT = "used more memory or time"
+POINTS = b"* word\n\n" * 100_000
+MEMORY = 120 * 1024 * 1024
 
 
 class Shelf:
@@ -113,9 +114,15 @@ async def test_remarks_are_counted_and_some_are_shown(shelf: Shelf) -> None:
     ("name", "data", "limits", "why"),
     [
         ("a.md", b"A fact.", ReaderLimits(wall_seconds=0.01), "took longer than 0 seconds"),
-        ("a.txt", LABORIOUS, ReaderLimits(cpu_seconds=1, seconds_per_mib=0), LIMIT),
+        ("a.txt", LABORIOUS, ReaderLimits(cpu_seconds=1, seconds_per_mib=0), "1 seconds of"),
+        ("a.rst", POINTS, ReaderLimits(memory_bytes=MEMORY), "more than 120 MiB of memory"),
         ("a.json", LARGE, ReaderLimits(memory_bytes=96 * 1024 * 1024), "too many values"),
-        ("a.md", b"A fact. " * 1000, ReaderLimits(output_bytes=1000, output_per_byte=0), LIMIT),
+        (
+            "a.md",
+            b"A fact. " * 1000,
+            ReaderLimits(output_bytes=1000, output_per_byte=0),
+            "it unpacks to more than 1,000 bytes of text",
+        ),
     ],
 )
 async def test_a_reader_beyond_its_limits_is_ended(

@@ -34,7 +34,7 @@ def test_columns_become_chats() -> None:
     rows, dropped = made(config, {"text": "i is", "expected text": "I am", "note": None})
     origin = Origin("files/f1", ("sheet",), Place(page=1, line=2))
     assert rows == [
-        chat_row("i is", "I am", origin, system="Mend it.", group="d1::1:2:0"),
+        chat_row("i is", "I am", origin, system="Mend it.", group="d1::1:2:0", label="I am"),
     ]
     assert not dropped
 
@@ -79,7 +79,7 @@ def test_a_record_without_both_sides_is_dropped_and_reported(
 
 
 @pytest.mark.parametrize("sequence_to_sequence", [False, True])
-def test_the_answer_is_the_label_where_labels_are_balanced(sequence_to_sequence: bool) -> None:
+def test_a_short_answer_is_a_label(sequence_to_sequence: bool) -> None:
     config = PairsRecipe(
         input_field="q",
         output_field="a",
@@ -88,8 +88,13 @@ def test_the_answer_is_the_label_where_labels_are_balanced(sequence_to_sequence:
     )
     rows, _ = made(config, {"q": "fine", "a": " good "}, {"q": "bah", "a": "bad"})
     assert [row.label for row in rows] == ["good", "bad"]
+    long = {"q": "fine", "a": 14 * "good "}
+    tools = ScriptedTools()
+    rows, dropped = made(config, long, tools=tools)
+    assert (rows, dropped) == ([], {"label_too_long": 1})
+    assert tools.found[0][0] == "'a' is no label: it has more than 64 characters"
     config.balance_labels = False
-    assert [row.label for row in made(config, {"q": "fine", "a": "good"})[0]] == [""]
+    assert [row.label for row in made(config, {"q": "fine", "a": "good"}, long)[0]] == ["good", ""]
 
 
 def test_pairs_for_sequence_to_sequence_models() -> None:

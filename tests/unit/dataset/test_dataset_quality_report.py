@@ -6,6 +6,8 @@ from luthier_dataset.quality.report import Tally, actions, place_text, report
 from luthier_dataset.readers.items import Place
 from luthier_dataset.recipes.recipe import Origin
 
+SOURCES = [("projects/p/files/e", "pay.md"), ("projects/p/files/f", "leave.md")]
+
 
 def _origin(line: int) -> Origin:
     return Origin("projects/p/files/f", place=Place(line=line))
@@ -32,6 +34,15 @@ def test_every_check_has_the_action_that_the_api_says_unless_a_rule_says_otherwi
             [QualityRule(check="SECRET", action="DROP")] * 2,
             r"\[1\].check: SECRET has a rule already",
         ),
+        ([QualityRule(check="UNEXPECTED_LANGUAGE", action="DROP")], "which needs them"),
+        (
+            [QualityRule(check="SECRET", action="DROP", languages=["en"])],
+            "languages: belong to UNEXPECTED_LANGUAGE",
+        ),
+        (
+            [QualityRule(check="UNEXPECTED_LANGUAGE", action="DROP", languages=["english"])],
+            "'english' is no code of ISO 639-1",
+        ),
     ],
 )
 def test_rules_that_say_nothing_clear_are_refused(rules: list[QualityRule], message: str) -> None:
@@ -56,6 +67,18 @@ def test_a_row_counts_once_for_each_check_and_five_examples_are_kept() -> None:
     ]
 
 
+def test_labels_beyond_a_thousand_are_not_held() -> None:
+    tally, other = Tally(), Tally()
+    for number in range(3000):
+        tally.add([], _origin(1), f"a{number}")
+        other.add([], _origin(1), f"b{number}")
+    assert len(tally.rows_by_label) == 1001
+    tally.add([], _origin(1), "a7")
+    assert tally.rows_by_label["a7"] == 2
+    tally.merge(other)
+    assert len(tally.rows_by_label) == 1001
+
+
 def test_parts_merge_to_what_one_tally_of_all_would_be() -> None:
     whole, parts = Tally(), [Tally(), Tally(), Tally()]
     for line in range(1, 13):
@@ -77,21 +100,23 @@ def test_the_report_says_everything_in_numbers_and_for_people() -> None:
     for line in (12, 13, 14):
         tally.note(Finding(QualityCheck.MALFORMED_ROW, "no `messages`\nin | it"), _origin(line))
     tally.note_language("en")
-    made = report(tally, actions([]), ["There is no validation split."])
+    made = report(tally, actions([]), SOURCES, ["There is no validation split."])
     assert made.rows == 8
-    assert [finding.check for finding in made.findings] == list(range(1, 13))
+    assert [finding.check for finding in made.findings] == list(range(1, 15))
     assert {f.check: f.count for f in made.findings if f.count} == {
         QualityCheck.PERSONAL_DATA: 7, QualityCheck.MALFORMED_ROW: 3,
     }  # fmt: skip
-    assert made.findings[0].examples[0].source_file == "projects/p/files/f"
+    example = made.findings[0].examples[0]
+    # Names of resources are no part of what is stored.
+    assert (example.source, example.source_file, example.display_name) == (1, "", "leave.md")
     assert dict(made.rows_by_label) == {"bad": 7, "good": 1}
     lines = made.text.splitlines()
     assert lines[0] == "# Quality report"
     assert "| Personal data | 7 | reported |" in lines
     assert "| Over long | 0 | left out |" in lines
-    assert "- projects/p/files/f line 1: e-mail: a…@b.de" in lines
+    assert "- leave.md line 1: e-mail: a…@b.de" in lines
     assert "- … and 2 more" in lines
-    assert "- projects/p/files/f line 12: no \\`messages\\` in \\| it" in lines
+    assert "- leave.md line 12: no \\`messages\\` in \\| it" in lines
     assert "## Languages (of 1 of 8 rows)" in lines
     assert "| bad | 7 | 87.5% |" in lines
     assert lines[-1] == "- There is no validation split."
@@ -101,7 +126,7 @@ def test_only_the_most_frequent_labels_are_shown() -> None:
     tally = Tally()
     for number in range(60):
         tally.add([], _origin(1), f"label{number:02}")
-    made = report(tally, actions([]))
+    made = report(tally, actions([]), SOURCES)
     assert len(made.rows_by_label) == 60
     assert "| label49 | 1 | 1.7% |\n| 10 others | | |\n" in made.text
     assert "label50" not in made.text

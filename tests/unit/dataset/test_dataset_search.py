@@ -72,7 +72,12 @@ def test_building_counts_and_never_overwrites(tmp_path: Path) -> None:
     assert Index(path).search("leave", 3) == []
     with pytest.raises(sqlite3.OperationalError, match="already exists"):
         build_index(path, [])
-    assert build_index(tmp_path / "two", [passage("a", 0), passage("b", 1)]) == 2
+    groups = [("x", passage("red stone", 0)), ("y", passage("red wood", 1))]
+    assert build_index(tmp_path / "two", groups) == 2
+    index = Index(tmp_path / "two")
+    assert [found.text for found in index.search("red", 5)] == ["red stone", "red wood"]
+    assert [found.text for found in index.search("red", 5, "y")] == ["red wood"]
+    assert index.search("red", 5, "z") == []
 
 
 def test_an_index_is_read_only(index: Index) -> None:

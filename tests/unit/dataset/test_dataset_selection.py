@@ -35,11 +35,17 @@ def write(path: Path, rows: Sequence[Row], *, one_answer: bool = False, tokens: 
             writer.write(stored, keys, "\n".join(prompt_and_answer(row)))
 
 
-def selected(path: Path, *rules: QualityRule, share: float = 0.0, seed: int = 1) -> Selection:
+def selected(
+    path: Path,
+    *rules: QualityRule,
+    share: float = 0.0,
+    seed: int = 1,
+    balances: bool = False,
+) -> Selection:
     keys = Keys(path.with_suffix(KEYS))
     with SignatureFile(path.with_suffix(SIGNATURES)) as signatures:
         roots = clusters(signatures)
-    return select(keys, roots, actions(rules), share=share, seed=seed)
+    return select(keys, roots, actions(rules), share=share, seed=seed, balances=balances)
 
 
 def rule(what: QualityCheck, action: QualityRule.Action) -> QualityRule:
@@ -129,7 +135,8 @@ def test_labels_are_balanced_down_to_the_rarest(tmp_path: Path) -> None:
     labels = ["yes"] * 30 + ["no"] * 5
     rows = [chat_row(f"{n}?", label, HERE, label=label) for n, label in enumerate(labels)]
     write(tmp_path / "unit", rows)
-    selection = selected(tmp_path / "unit")
+    assert selected(tmp_path / "unit").kept.all()
+    selection = selected(tmp_path / "unit", balances=True)
     kept = [label for label, keep in zip(labels, selection.kept, strict=True) if keep]
     assert sorted(kept) == ["no"] * 5 + ["yes"] * 5
     assert selection.dropped["label_balance"] == 25

@@ -7,7 +7,7 @@ import logging
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any, TypeAlias
 
 import grpc
@@ -23,6 +23,7 @@ from luthier_common.rpc.status import to_status
 
 REQUEST_ID_HEADER = "luthier-request-id"
 _REQUEST_ID_LIMIT = 64
+_READ_OUT_SECONDS = 30.0
 
 Authenticate = Callable[[Mapping[str, str]], Awaitable[Identity]]
 """Finds out who calls from the call's metadata; raises Unauthenticated."""
@@ -67,7 +68,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         async def answer(request: Any, context: _Context) -> Any:
             async with self._serving(method, context):
-                return await inner(await admit(method, request, context), context)
+                admitted = await admit(method, request, context)
+                try:
+                    return await inner(admitted, context)
+                except PlatformError:
+                    if handler.request_streaming:
+                        await _read_out(request)
+                    raise
 
         async def stream(request: Any, context: _Context) -> AsyncIterator[Any]:
             async with self._serving(method, context):
@@ -149,6 +156,17 @@ async def _chain(first: Any, rest: AsyncIterator[Any]) -> AsyncIterator[Any]:
     yield first
     async for item in rest:
         yield item
+
+
+async def _read_out(requests: AsyncIterator[Any]) -> None:
+    """Read what a refused caller still sends, for a while.
+
+    A call that ends while its client sends may show there as INTERNAL, its status lost (grpc.aio).
+    """
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_READ_OUT_SECONDS):
+            async for _ in requests:
+                pass
 
 
 def _rebuilt(handler: _Handler, behaviour: Any) -> _Handler:

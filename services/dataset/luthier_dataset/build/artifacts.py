@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from luthier.dataset.v1.quality_pb2 import QualityCheck
 
@@ -26,6 +27,9 @@ GROUP_ROWS, GROUP_BYTES = 2000, 8 * 1024**2
 
 _LOOKED_AT = 100
 """Row groups that are looked at for one page."""
+_PAGE_BYTES = 4 * 1024**2
+"""A page ends behind the row that makes its lines so long: an answer of gRPC holds 16 MiB, and
+a row's messages stand in it beside its line."""
 
 _SOURCE = "origins.list.element.source"
 
@@ -132,21 +136,34 @@ def read_page(
 ) -> tuple[list[dict[str, Any]], int | None]:
     """Return at most `most` rows from `start` on as SCHEMA has them, and where to go on.
 
-    That is None behind the last row. With `sources`, only rows with a part of one of them; a page
-    may then be short or empty although it is not the last, since only so much is looked at.
+    That is None behind the last row. With `sources`, only rows with a part of one of them. A page
+    may be short, or then empty, although it is not the last: only so much is looked at, or shown.
     """
     rows: list[dict[str, Any]] = []
+    room = _PAGE_BYTES
     with pq.ParquetFile(path) as file:
         for group, first, end in _groups(file.metadata, start)[:_LOOKED_AT]:
             places = [place for place in _places(file, group, sources) if first + place >= start]
+            start = end
             wanted = places[: most - len(rows)]
             if wanted:
-                rows += file.read_row_group(group).take(wanted).to_pylist()
-            start = end
-            if len(rows) == most:
-                start = first + wanted[-1] + 1
-                break
+                table = file.read_row_group(group)
+                sizes = pc.binary_length(table["line"]).take(wanted).to_pylist()
+                fitting = _fitting(sizes, room)
+                rows += table.take(wanted[:fitting]).to_pylist()
+                room -= sum(sizes[:fitting])
+                if len(rows) == most or room <= 0:
+                    start = first + wanted[fitting - 1] + 1
+                    break
         return rows, start if start < file.metadata.num_rows else None
+
+
+def _fitting(sizes: Sequence[int], room: int) -> int:
+    """How many rows there are until the room is full; what fills it is the last."""
+    for number, used in enumerate(accumulate(sizes), start=1):
+        if used >= room:
+            return number
+    return len(sizes)
 
 
 def _groups(metadata: pq.FileMetaData, start: int) -> list[tuple[int, int, int]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -24,7 +24,8 @@ from luthier_dataset.build.workspace import KEYS, SIGNATURES, Workspace, finishe
 from luthier_dataset.quality.findings import Finding
 from luthier_dataset.quality.language import MOST_CHARACTERS, language_of
 from luthier_dataset.quality.near import clusters
-from luthier_dataset.quality.report import Tally, report
+from luthier_dataset.quality.report import MOST_LABELS, Tally, report
+from luthier_dataset.quality.splits import are_labels
 from luthier_dataset.recipes.recipe import Origin, Row, Shape, prompt_and_answer
 
 _REMARKS = {
@@ -39,9 +40,9 @@ _COMPARED: dict[int, str] = {
     QualityCheck.CONFLICTING_ANSWERS: "another row answers the same prompt differently",
     QualityCheck.EXACT_DUPLICATE: "an earlier row is the same",
     QualityCheck.NEAR_DUPLICATE: "an earlier row is nearly the same",
+    QualityCheck.LABEL_IMBALANCE: "its label has ten times the rows of the rarest without it",
 }
 """Details of what is found by comparing: no content, which may hold secrets."""
-_MOST_LABELS = 1000
 _LANGUAGE_SAMPLE = 2000
 """Rows whose language is looked at, evenly spread."""
 
@@ -57,6 +58,7 @@ class _Finishing:
         self._task = task
         self._place = Workspace(Path(setting.workspace))
         self._units = [self._place.unit(*unit) for unit in task.units]
+        self._names = {source.file: source.display_name for source in setting.sources}
         made = [finished(unit, UnitMade) for unit in self._units]
         self._made = [unit for unit in made if unit is not None]
         if len(self._made) < len(made):
@@ -68,10 +70,11 @@ class _Finishing:
         tally = self._remarked()
         for unit in self._made:
             tally.merge(unit.tally)
-        labels = len(tally.rows_by_label)
-        if labels > _MOST_LABELS:
-            message = f"the output has {labels} labels; at most {_MOST_LABELS} can be balanced"
+        if self._setting.balances and len(tally.rows_by_label) > MOST_LABELS:
+            message = f"the output has more than {MOST_LABELS} labels, the most to be balanced"
             raise FailedPrecondition(message, reason="TOO_MANY_LABELS")
+        if not self._setting.balances and not are_labels(list(tally.rows_by_label.values())):
+            tally.rows_by_label.clear()
         blocked = self._blocked(tally, selection)
         statistics = _statistics(keys, selection, self._made)
         unread = self._task.remarks.get("unreadable_document", 0)
@@ -80,8 +83,10 @@ class _Finishing:
             blocked, reason = _no_rows(statistics), "NO_ROWS"
         else:
             reason = "QUALITY_GATE" if blocked else ""
-        digest = "" if blocked else self._write(selection, tally, statistics)
-        findings = report(tally, self._task.actions, self._notes(selection, statistics))
+        digest = self._write(selection, tally, statistics, blocked=bool(blocked))
+        sources = [(source.file, source.display_name) for source in self._setting.sources]
+        notes = self._notes(selection, statistics)
+        findings = report(tally, self._task.actions, sources, notes)
         # JSON, sorted: a serialised message orders its maps anew in each process.
         told = MessageToJson(findings, preserving_proto_field_name=True, sort_keys=True)
         return Finished(statistics.SerializeToString(), told.encode(), digest, blocked, reason)
@@ -95,6 +100,7 @@ class _Finishing:
             self._task.actions,
             share=self._task.validation_share,
             seed=self._setting.seed,
+            balances=self._setting.balances,
         )
 
     def _joined(self, suffix: str) -> Path:
@@ -126,7 +132,10 @@ class _Finishing:
         parts = []
         for check, action in sorted(self._task.actions.items()):
             if action == QualityRule.BLOCK and counts[check]:
-                shown = [f"{one.place}: {one.detail}" for one in tally.examples.get(check, [])[:1]]
+                shown = [
+                    f"{self._names[one.source_file]} {one.place}: {one.detail}"
+                    for one in tally.examples.get(check, [])[:1]
+                ]
                 parts.append(f"{counts[check]} with {name_of(check)}" + "".join(map(_first, shown)))
         return (
             "the quality rules let no dataset out of these rows: " + "; ".join(parts)
@@ -134,10 +143,20 @@ class _Finishing:
             else ""
         )
 
-    def _write(self, selection: Selection, tally: Tally, statistics: DatasetStatistics) -> str:
-        """Write the artifacts and return their digest; count on the way what only rows tell."""
+    def _write(
+        self,
+        selection: Selection,
+        tally: Tally,
+        statistics: DatasetStatistics,
+        *,
+        blocked: bool,
+    ) -> str:
+        """Write the artifacts and return their digest; count on the way what only rows tell.
+
+        Of a build that is blocked, only that is done.
+        """
         table = SourceTable([(source.file, source.sha256) for source in self._setting.sources])
-        step = max(1, len(selection.kept) // _LANGUAGE_SAMPLE)
+        step = -(-len(selection.kept) // _LANGUAGE_SAMPLE) or 1
         sample: list[str] = []
         # Not counted in the message: a map of protobuf keeps the memory of every assignment.
         by_recipe, by_shape = Counter[str](), Counter[str]()
@@ -155,7 +174,11 @@ class _Finishing:
                     by_shape[row.shape] += 1
                     yield row, bool(selection.validation[number]), (*row.findings, *compared)
 
-        digest = write_artifacts(self._place.out, rows(), table)
+        digest = ""
+        if blocked:
+            deque(rows(), maxlen=0)
+        else:
+            digest = write_artifacts(self._place.out, rows(), table)
         statistics.rows_by_recipe.update(by_recipe)
         statistics.rows_by_shape.update(by_shape)
         # Not before: neither what knows languages nor what writes Parquet is small.

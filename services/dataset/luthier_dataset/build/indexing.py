@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,11 +22,14 @@ def make_index(setting: Setting) -> IndexMade:
     draft = workspace.index.with_suffix(".draft")
     draft.unlink(missing_ok=True)
     build_index(draft, _corpus(setting, workspace))
+    # The index is found by its name alone, so it must not have it before it is on the disk.
+    with draft.open("rb") as file:
+        os.fsync(file.fileno())
     draft.rename(workspace.index)
     return IndexMade()
 
 
-def _corpus(setting: Setting, workspace: Workspace) -> Iterator[Passage]:
+def _corpus(setting: Setting, workspace: Workspace) -> Iterator[tuple[str, Passage]]:
     recipes = map(Recipe.FromString, setting.recipes)
     config = next(one for one in recipes if one.HasField("context"))
     counter = tokenizer(workspace.model)
@@ -33,4 +37,6 @@ def _corpus(setting: Setting, workspace: Workspace) -> Iterator[Passage]:
         path = workspace.items(number)
         if path.exists():
             document = document_of(setting, number, 0, path.stat().st_size)
-            yield from corpus_passages(config, document, counter)
+            group = setting.group_of(document.sha256)
+            for passage in corpus_passages(config, document, counter):
+                yield group, passage

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import msgspec
 
+from luthier_dataset.build.workspace import KEYS, ROWS, SIGNATURES, USED
 from luthier_dataset.quality.report import Tally
 from luthier_dataset.readers.items import Remark
 from luthier_dataset.recipes.questions import QuestionPrompts
@@ -18,6 +21,7 @@ UNIT_SECONDS_PER_MIB = 30.0
 STEP_SECONDS = 12 * 3600.0
 """Most time for what is done once for a whole dataset, whatever its size."""
 _MIB = 1024 * 1024
+UNIT_FILES = (ROWS, KEYS, SIGNATURES, USED)
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -44,8 +48,24 @@ class Setting(msgspec.Struct, frozen=True):
     digests: dict[str, str]
     """Digest of each model that may be asked, by resource name."""
     seed: int
+    shares: int = 0
+    """Into so many groups documents are dealt where rows show passages of several; 0: into none."""
+    balances: bool = False
+    """Labels are balanced."""
+    languages: tuple[str, ...] = ()
+    """Those that rows are expected in; none if any will do."""
     partial: bool = False
     """Rows are made although questions are open: for previews."""
+
+    def group_of(self, sha256: str) -> str:
+        """Return the group of a document's rows, which a split keeps together.
+
+        It is the document's own, unless documents are dealt into groups.
+        """
+        if not self.shares:
+            return sha256
+        dealt = hashlib.blake2b(f"{self.seed} {sha256}".encode(), digest_size=8).digest()
+        return f"group {int.from_bytes(dealt, 'little') % self.shares}"
 
 
 class MakeUnit(msgspec.Struct, frozen=True, tag="unit"):
@@ -112,8 +132,8 @@ class UnitMade(msgspec.Struct, frozen=True, tag="unit"):
     shapes: tuple[str, ...]
     dropped: dict[str, int]
     tally: Tally
-    bytes: int
-    """Size of the file of rows, which shows whether it is whole."""
+    sizes: tuple[int, ...]
+    """Of its UNIT_FILES, which shows whether they are whole."""
     asked: int
     """Questions without a reply yet, in the unit's `.asks`; rows are made when all have one."""
 

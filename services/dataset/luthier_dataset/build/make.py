@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import os
-from collections.abc import AsyncIterator, Iterable
+import math
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -30,9 +30,10 @@ from luthier_dataset.documents import Documents
 from luthier_dataset.files import Files
 from luthier_dataset.inference import Inference
 from luthier_dataset.models import tokenizer_files
-from luthier_dataset.pool import Pool
-from luthier_dataset.quality.report import actions
+from luthier_dataset.pool import Pool, without_secrets
+from luthier_dataset.quality.report import actions, languages
 from luthier_dataset.recipes.questions import QuestionPrompts
+from luthier_dataset.recipes.recipe import Kind
 from luthier_dataset.recipes.registry import registry
 
 WORKER = "luthier_dataset.build.worker"
@@ -101,18 +102,16 @@ class Build:
         partial: bool = False,
     ) -> AsyncIterator[Pipeline]:
         """Open the steps of a build on a workspace; `partial` is for previews."""
-        workspace.open(self._version())
+        await asyncio.to_thread(workspace.open, self._version())
         setting = await self._setting(dataset, workspace, partial=partial)
         await self._replay(dataset, workspace)
-        known = registry(self._prompts)
-        kinds = [known[recipe.WhichOneof("recipe") or ""] for recipe in dataset.recipes]
         async with (
             Documents(self._blobs, readers=self._workers) as documents,
             Pool(WORKER, size=self._workers, env=_worker_environment()) as workers,
         ):
             plan = Plan(
-                dataset, setting, kinds, workspace, documents, workers, self._inference, report,
-                at_once=self._workers,
+                dataset, setting, self._kinds(dataset), workspace, documents, workers,
+                self._inference, report, at_once=self._workers,
             )  # fmt: skip
             with closing(Pipeline(plan)) as pipeline:
                 yield pipeline
@@ -122,16 +121,16 @@ class Build:
         self._folder.mkdir(parents=True, exist_ok=True)
         return self._folder
 
-    def forget(self, dataset: Dataset) -> None:
+    async def forget(self, dataset: Dataset) -> None:
         """Delete what a build that has ended left on disk."""
-        self._workspace(dataset).remove()
+        await asyncio.to_thread(self._workspace(dataset).remove)
 
-    def sweep(self, building: Iterable[Dataset]) -> None:
+    async def sweep(self, building: Iterable[Dataset]) -> None:
         """Delete what builds left on disk whose datasets are no longer being built."""
         kept = {self._workspace(dataset).folder.name for dataset in building}
         for folder in self._folder.glob("*"):
             if folder.name not in kept:
-                Workspace(folder).remove()
+                await asyncio.to_thread(Workspace(folder).remove)
 
     async def _setting(self, dataset: Dataset, workspace: Workspace, *, partial: bool) -> Setting:
         """Return what every unit needs, the model's tokenizer laid into the workspace."""
@@ -152,8 +151,21 @@ class Build:
             dataset.base_model,
             {dataset.base_model: base.digest, **dataset.model_digests},
             dataset.split.seed,
+            self._shares(dataset),
+            any(recipe.pairs.balance_labels for recipe in dataset.recipes),
+            languages(dataset.quality_rules),
             partial,
         )
+
+    def _shares(self, dataset: Dataset) -> int:
+        """A group of half the share that is held out fits into it, and is there to be searched."""
+        share = dataset.split.validation_share
+        searches = any(kind.searches for kind in self._kinds(dataset))
+        return math.ceil(2 / share) if share and searches else 0
+
+    def _kinds(self, dataset: Dataset) -> list[Kind]:
+        known = registry(self._prompts)
+        return [known[recipe.WhichOneof("recipe") or ""] for recipe in dataset.recipes]
 
     def _version(self) -> str:
         """What decides about rows beside the dataset itself."""
@@ -202,8 +214,7 @@ class Build:
         self, dataset: Dataset, workspace: Workspace, finished: Finished
     ) -> Dataset:
         """Store the report and what models wrote, which a rejected dataset has as well."""
-        project = project_of(dataset.name)
-        report = await self._blobs.put_bytes(project, finished.report)
+        report = await self._blobs.put_bytes(project_of(dataset.name), finished.report)
         found = Dataset(
             artifacts=DatasetArtifacts(report_sha256=report.sha256),
             statistics=DatasetStatistics.FromString(finished.statistics),
@@ -211,13 +222,27 @@ class Build:
         with Replies(workspace.replies) as replies:
             found.statistics.model_calls = replies.count()
             if found.statistics.model_calls:
-                blob = await self._blobs.put_stream(project, _each(replies.lines()))
-                found.artifacts.generations_sha256 = blob.sha256
+                await self._keep(replies.lines(), dataset, found)
         return found
+
+    async def written(self, dataset: Dataset) -> Dataset:
+        """Store all that models wrote for a build that has failed, so that another can use it."""
+        found = Dataset()
+        workspace = self._workspace(dataset)
+        if workspace.replies.exists():
+            with Replies(workspace.replies, writable=True) as replies:
+                if replies.count(unused=True):
+                    await self._keep(replies.lines(unused=True), dataset, found)
+        return found
+
+    async def _keep(self, lines: Iterable[bytes], dataset: Dataset, found: Dataset) -> None:
+        blob = await self._blobs.put_stream(project_of(dataset.name), _each(lines))
+        found.artifacts.generations_sha256 = blob.sha256
 
     async def _mint(self, dataset: Dataset, path: Path, suffix: str) -> File:
         title = dataset.display_name or id_of(dataset.name)
-        draft = File(display_name=f"{title}{suffix}.jsonl"[-255:], purpose=File.Purpose.FINE_TUNE)
+        name = f"{title.removesuffix('.jsonl')}{suffix}.jsonl"[-255:]
+        draft = File(display_name=name, purpose=File.Purpose.FINE_TUNE)
         # Of the dataset and of the content: a build that is repeated finds its own file, and one
         # that came out otherwise can never stand under the same name.
         identity = hashlib.sha256(dataset.name.encode())
@@ -239,7 +264,7 @@ class Build:
 
 def _worker_environment() -> dict[str, str]:
     # glibc (mallopt(3), M_MMAP_THRESHOLD): large arrays are given back when they are freed.
-    return {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(_LARGE_BYTES)}
+    return {**without_secrets(), "MALLOC_MMAP_THRESHOLD_": str(_LARGE_BYTES)}
 
 
 def manifest_of(
@@ -262,7 +287,7 @@ def manifest_of(
             {"sha256": one.sha256, "size_bytes": one.size_bytes, "display_name": one.display_name}
             for one in dataset.sources
         ],
-        "recipes": [shown(recipe) for recipe in dataset.recipes],
+        "recipes": [_by_digest(shown(recipe), dataset.model_digests) for recipe in dataset.recipes],
         "base_model_digest": dataset.base_model_digest,
         "model_digests": sorted(dataset.model_digests.values()),
         "split": shown(dataset.split),
@@ -277,6 +302,16 @@ def manifest_of(
 def _digest_of(path: Path) -> bytes:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").digest()
+
+
+def _by_digest(value: Any, digests: Mapping[str, str]) -> Any:
+    """Return a recipe in which models stand as digests, not as names."""
+    if not isinstance(value, dict):
+        return value
+    return {
+        key: digests[one] if key == "model" else _by_digest(one, digests)
+        for key, one in value.items()
+    }
 
 
 async def _pieces(path: Path) -> AsyncIterator[bytes]:

@@ -22,6 +22,7 @@ from luthier_common.names import project_of
 from luthier_dataset.bounded import bounded_map
 from luthier_dataset.build.jobs import (
     DISK_FULL,
+    UNIT_FILES,
     Answer,
     AsModel,
     Finish,
@@ -37,7 +38,7 @@ from luthier_dataset.build.jobs import (
     UnitMade,
 )
 from luthier_dataset.build.replies import Question, Recorded, Replies, read_questions, read_used
-from luthier_dataset.build.workspace import ROWS, Workspace, finish, finished, is_whole
+from luthier_dataset.build.workspace import Workspace, finish, finished, sizes_of
 from luthier_dataset.documents import Documents, unreadable
 from luthier_dataset.inference import Inference
 from luthier_dataset.pool import ChildDied, Pool
@@ -86,6 +87,8 @@ class Pipeline:
         self._asking = asyncio.Semaphore(_QUESTIONS_AT_ONCE)
         self._shapes: dict[str, str] = {}
         self._replies = Replies(plan.workspace.replies, writable=True)
+        # Every unit says again what it used, but for those of another version of the code.
+        self._replies.forget_used()
 
     async def read(self, *, most_bytes: int = 0) -> list[Reading]:
         """Read every source, unless that is done; FailedPrecondition for an unreadable one.
@@ -99,7 +102,7 @@ class Pipeline:
             nonlocal done
             target = self._workspace.items(number)
             reading = finished(target, Reading)
-            if reading is None or not is_whole(target, reading.cuts[-1:]):
+            if reading is None or reading.cuts[-1:] not in ((), sizes_of(target, (target.suffix,))):
                 reading = await self._plan.documents.read(
                     sources[number], target, most_bytes=most_bytes
                 )
@@ -145,7 +148,7 @@ class Pipeline:
             nonlocal done
             path = self._workspace.unit(unit.recipe, unit.source, unit.part)
             made = finished(path, UnitMade)
-            if made is not None and not is_whole(path.with_suffix(ROWS), (made.bytes,)):
+            if made is not None and made.sizes != sizes_of(path, UNIT_FILES):
                 made = None
             while made is None:
                 answer = await self.run_unit(unit)

@@ -77,16 +77,21 @@ class Replies:
                 "INSERT OR IGNORE INTO used VALUES (?)", ([key] for key in keys)
             )
 
-    def lines(self) -> Iterator[bytes]:
-        """Yield the record of the replies that were used, one JSON line a reply, by key."""
-        query = "SELECT key, reply FROM replies JOIN used USING (key) ORDER BY key"
+    def forget_used(self) -> None:
+        """Take back all that `use` noted."""
+        with self._database:
+            self._database.execute("DELETE FROM used")
+
+    def lines(self, *, unused: bool = False) -> Iterator[bytes]:
+        """Yield the record of the replies that were used, or of all: a JSON line each, by key."""
+        query = f"SELECT key, reply FROM replies {_joined(unused)} ORDER BY key"
         for key, reply in self._database.execute(query):
             recorded = Recorded(key, msgspec.json.decode(reply, type=Reply))
             yield msgspec.json.encode(recorded) + b"\n"
 
-    def count(self) -> int:
-        """Return the number of replies that were used."""
-        query = "SELECT count(*) FROM replies JOIN used USING (key)"
+    def count(self, *, unused: bool = False) -> int:
+        """Return the number of replies that were used, or of all."""
+        query = f"SELECT count(*) FROM replies {_joined(unused)}"
         return int(self._database.execute(query).fetchone()[0])
 
     def close(self) -> None:
@@ -98,6 +103,10 @@ class Replies:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _joined(unused: bool) -> str:
+    return "" if unused else "JOIN used USING (key)"
 
 
 def write_questions(unit: Path, questions: Iterable[Question]) -> None:

@@ -14,13 +14,14 @@ from luthier.dataset.v1.quality_pb2 import QualityCheck
 from luthier.dataset.v1.recipe_pb2 import Recipe
 from luthier_common.errors import FailedPrecondition
 
-from luthier_dataset.build.jobs import MakeUnit, Setting, UnitMade
+from luthier_dataset.build.jobs import UNIT_FILES, MakeUnit, Setting, UnitMade
 from luthier_dataset.build.replies import Question, Replies, key_of, write_questions, write_used
 from luthier_dataset.build.stored import RowWriter, StoredRow, row_keys
-from luthier_dataset.build.workspace import ROWS, Workspace, finish
+from luthier_dataset.build.workspace import Workspace, finish, sizes_of
 from luthier_dataset.models import counter_in
 from luthier_dataset.quality.checks import findings_in
 from luthier_dataset.quality.findings import Finding
+from luthier_dataset.quality.language import language_of
 from luthier_dataset.quality.report import Tally
 from luthier_dataset.readers.items import Item, load
 from luthier_dataset.recipes.recipe import (
@@ -34,7 +35,7 @@ from luthier_dataset.recipes.recipe import (
     prompt_and_answer,
 )
 from luthier_dataset.recipes.registry import registry
-from luthier_dataset.rows import format_row
+from luthier_dataset.rows import MAX_LINE_BYTES, format_row
 from luthier_dataset.search import Index
 from luthier_dataset.tokens import Measured
 
@@ -55,6 +56,7 @@ class UnitTools:
         self._place = Workspace(Path(setting.workspace))
         self.tokenizer = tokenizer(self._place.model)
         self.context_tokens = setting.context_tokens or DEFAULT_CONTEXT
+        self._digests = {source.file: source.sha256 for source in setting.sources}
         self.dropped: Counter[str] = Counter()
         self.tally = Tally()
         self.questions: dict[str, Ask] = {}
@@ -73,9 +75,14 @@ class UnitTools:
             self.questions[key] = msgspec.structs.replace(ask, model=model)
         return reply
 
-    def search(self, query: str, most: int) -> list[Passage]:
+    def search(self, query: str, most: int, *, beside: str = "") -> list[Passage]:
         """See `Tools`."""
-        return _index(self._place.index).search(query, most)
+        together = self.group_of(beside) if beside and self.setting.shares else ""
+        return _index(self._place.index).search(query, most, together)
+
+    def group_of(self, file: str) -> str:
+        """See `Tools`."""
+        return self.setting.group_of(self._digests[file])
 
     def drop(self, reason: str, count: int = 1) -> None:
         """See `Tools`."""
@@ -111,18 +118,18 @@ def make_unit(setting: Setting, task: MakeUnit) -> UnitMade:
                 continue
             if _store(row, name, kind, document, tools, task.recipe, writer):
                 shapes.add(str(row.shape))
+    write_used(path, tools.used)
     made = UnitMade(
         writer.rows,
         tuple(sorted(shapes)),
         dict(tools.dropped),
         tools.tally,
-        path.with_suffix(ROWS).stat().st_size,
+        sizes_of(path, UNIT_FILES),
         asked=len(tools.questions),
     )
     if tools.questions:
         write_questions(path, [Question(key, ask) for key, ask in tools.questions.items()])
     else:
-        write_used(path, tools.used)
         finish(path, made)
     return made
 
@@ -143,11 +150,20 @@ def _store(
         tools.drop("chat_template_refuses")
         return False
     findings = list(findings_in(row))
+    if expected := tools.setting.languages:
+        language = language_of("\n".join(prompt_and_answer(row)))
+        if language and language not in expected:
+            findings.append(Finding(QualityCheck.UNEXPECTED_LANGUAGE, f"in {language}"))
     if measured.tokens > tools.context_tokens:
         detail = f"{measured.tokens} tokens; the model's context holds {tools.context_tokens}"
         findings.append(Finding(QualityCheck.OVER_LONG, detail))
+    line = format_row(row.body)
+    if len(line) > MAX_LINE_BYTES:
+        # What was uploaded may have been written more tightly.
+        tools.drop("line_too_long")
+        return False
     stored = StoredRow(
-        line=format_row(row.body).decode().rstrip("\n"),
+        line=line.decode().rstrip("\n"),
         shape=str(row.shape),
         recipe=name,
         origins=row.origins,
@@ -158,7 +174,7 @@ def _store(
     )
     # Two recipes over one source part it differently: only whole documents are then apart.
     alone = len(tools.setting.recipes) == 1
-    group = row.group if alone and row.group else document.sha256
+    group = row.group if alone and row.group else tools.setting.group_of(document.sha256)
     keys = row_keys(row, stored, recipe, one_answer=kind.one_answer, group=group)
     writer.write(stored, keys, "\n".join(prompt_and_answer(row)))
     tools.tally.add(findings, row.origins[0], row.label)

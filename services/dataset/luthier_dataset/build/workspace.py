@@ -20,7 +20,7 @@ import msgspec
 
 T = TypeVar("T")
 _VERSION = "version"
-ROWS, KEYS, SIGNATURES = ".rows", ".keys", ".signatures"
+ROWS, KEYS, SIGNATURES, USED = ".rows", ".keys", ".signatures", ".used"
 """Suffixes of a unit's files."""
 
 
@@ -77,13 +77,14 @@ def finished(path: Path, kind: type[T]) -> T | None:
         return None
 
 
-def is_whole(path: Path, size: Sequence[int]) -> bool:
-    """Whether a file has the size noted when it was done; true if none was noted.
+def sizes_of(path: Path, suffixes: Sequence[str]) -> tuple[int, ...]:
+    """Return the sizes of files, -1 for one that is not there: noted when something is done.
 
-    Only what says that something is done is forced to the disk, so after a crash of the machine
-    the thing itself may be short.
+    Only what says that it is done is forced to the disk, so after a crash of the machine the thing
+    itself may be short; then the sizes differ.
     """
-    return not size or (path.exists() and path.stat().st_size == size[0])
+    files = [path.with_suffix(suffix) for suffix in suffixes]
+    return tuple(file.stat().st_size if file.exists() else -1 for file in files)
 
 
 def write_whole(path: Path, data: bytes) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+Mask = NDArray[np.bool_]
 Ints = NDArray[np.int32]
 """Numbers of rows: half the memory of numpy's own, enough for two billion."""
 

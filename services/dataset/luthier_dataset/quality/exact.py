@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-Mask = NDArray[np.bool_]
+from luthier_dataset.quality.components import Mask
 
 
 def repeated(digests: NDArray[np.uint64]) -> Mask:

@@ -34,7 +34,6 @@ _WINDOW = 8
 _AT_ONCE = 1 << 15
 
 Signatures = NDArray[np.uint8]
-Rows = NDArray[np.uint32]
 
 
 class SignatureTable(Protocol):
@@ -75,12 +74,12 @@ def clusters(signatures: SignatureTable, threshold: float = THRESHOLD) -> Ints:
     Rows with equal signatures are joined first. Of the rest, the rows that share a band of eight
     bytes are compared: each with the first of them and with the eight before it. So all pairs of
     up to nine rows are looked at, and work grows with the rows, not their square, where thousands
-    share a phrase. Besides the signatures, some 40 bytes a row are held, and twice that where most
-    rows share a band.
+    share a phrase. Some 40 bytes a row are held, and twice that where most rows share a band;
+    signatures are looked at a few thousand at a time.
     """
     root = np.arange(len(signatures), dtype=np.int32)
     _join(root, signatures, root, _digests(signatures), window=1, alike=PERMUTATIONS)
-    distinct = np.flatnonzero(root == np.arange(len(root), dtype=np.int32)).astype(np.uint32)
+    distinct = np.flatnonzero(root == np.arange(len(root), dtype=np.int32)).astype(np.int32)
     for band in range(PERMUTATIONS // _BAND):
         _join(
             root, signatures, distinct, _band(signatures, band)[distinct],
@@ -117,7 +116,7 @@ def _stretches(signatures: SignatureTable) -> Iterator[tuple[int, Hashes]]:
 def _join(
     root: Ints,
     signatures: SignatureTable,
-    rows: Ints | Rows,
+    rows: Ints,
     keys: Hashes,
     *,
     window: int,
@@ -137,9 +136,9 @@ def _join(
     follows = np.zeros(len(keys) + 1, np.bool_)
     follows[1:-1] = (keys[1:] ^ keys[:-1]) < np.uint64(1) << row_bits
     shared = follows[:-1] | follows[1:]
-    rows = (keys[shared] & ((np.uint64(1) << row_bits) - np.uint64(1))).astype(np.uint32)
-    place = np.arange(len(rows), dtype=np.uint32)
-    first = np.maximum.accumulate(np.where(follows[:-1][shared], np.uint32(0), place))
+    rows = (keys[shared] & ((np.uint64(1) << row_bits) - np.uint64(1))).astype(np.int32)
+    place = np.arange(len(rows), dtype=np.int32)
+    first = np.maximum.accumulate(np.where(follows[:-1][shared], np.int32(0), place))
     behind = place - first
     for back in range(1, window + 1):
         later = np.flatnonzero(behind >= back)
@@ -149,14 +148,17 @@ def _join(
 
 
 def _connect_alike(
-    root: Ints, signatures: SignatureTable, left: Rows, right: Rows, alike: int
+    root: Ints, signatures: SignatureTable, left: Ints, right: Ints, alike: int
 ) -> None:
+    apart = root[left] != root[right]
+    left, right = left[apart], right[apart]
+    found = np.zeros(len(left), np.bool_)
     for start in range(0, len(left), _AT_ONCE):
-        one, other = left[start : start + _AT_ONCE], right[start : start + _AT_ONCE]
-        apart = root[one] != root[other]
-        one, other = one[apart], other[apart]
-        common = np.count_nonzero(signatures[one] == signatures[other], axis=1)
-        connect(root, one[common >= alike], other[common >= alike])
+        stretch = slice(start, start + _AT_ONCE)
+        same = signatures[left[stretch]] == signatures[right[stretch]]
+        found[stretch] = np.count_nonzero(same, axis=1) >= alike
+    # All at once: each call looks at every row.
+    connect(root, left[found], right[found])
 
 
 def _batches(texts: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
@@ -23,6 +24,8 @@ _Key = TypeVar("_Key", str, int)
 _EXAMPLES = 5
 """Examples kept of each check: the first ones."""
 _LABELS_SHOWN = 50
+MOST_LABELS = 1000
+_LANGUAGE = re.compile("[a-z]{2}")
 _DETAIL_SHOWN = 200
 
 _DEFAULTS: Mapping[QualityCheck, QualityRule.Action] = {
@@ -38,6 +41,8 @@ _DEFAULTS: Mapping[QualityCheck, QualityRule.Action] = {
     QualityCheck.PERSONAL_DATA: QualityRule.REPORT,
     QualityCheck.SKIPPED_PART: QualityRule.REPORT,
     QualityCheck.UNREADABLE_DOCUMENT: QualityRule.REPORT,
+    QualityCheck.LABEL_IMBALANCE: QualityRule.REPORT,
+    QualityCheck.UNEXPECTED_LANGUAGE: QualityRule.REPORT,
 }
 """What is done where no rule says otherwise, as quality.proto has it."""
 
@@ -65,11 +70,12 @@ class Tally(msgspec.Struct):
     examples: dict[int, list[Example]] = {}
     rows_by_language: dict[str, int] = {}
     rows_by_label: dict[str, int] = {}
+    """Of more labels than MOST_LABELS, some are not counted."""
 
     def add(self, findings: Iterable[Finding], origin: Origin, label: str = "") -> None:
         """Count a row and its findings."""
         self.rows += 1
-        if label:
+        if label and (label in self.rows_by_label or len(self.rows_by_label) <= MOST_LABELS):
             self.rows_by_label[label] = self.rows_by_label.get(label, 0) + 1
         seen = set()
         for finding in findings:
@@ -94,7 +100,8 @@ class Tally(msgspec.Struct):
         self.rows += later.rows
         _add_up(self.counts, later.counts)
         _add_up(self.rows_by_language, later.rows_by_language)
-        _add_up(self.rows_by_label, later.rows_by_label)
+        if len(self.rows_by_label) <= MOST_LABELS:
+            _add_up(self.rows_by_label, later.rows_by_label)
         for check, more in later.examples.items():
             examples = self.examples.setdefault(check, [])
             examples += more[: _EXAMPLES - len(examples)]
@@ -112,12 +119,36 @@ def actions(rules: Iterable[QualityRule]) -> dict[int, int]:
         if rule.check in chosen:
             name = QualityCheck.Name(rule.check)
             raise ValueError(f"{field}.check: {name} has a rule already")
+        _check_languages(rule, field)
         chosen[rule.check] = rule.action
     return {int(check): chosen.get(check, action) for check, action in _DEFAULTS.items()}
 
 
-def report(tally: Tally, actions: Mapping[int, int], notes: Sequence[str] = ()) -> QualityReport:
-    """Return the report, the Markdown for people included."""
+def languages(rules: Iterable[QualityRule]) -> tuple[str, ...]:
+    """Return the languages that rows are expected in; none if no rule names any."""
+    return tuple(language for rule in rules for language in rule.languages)
+
+
+def _check_languages(rule: QualityRule, field: str) -> None:
+    if (rule.check == QualityCheck.UNEXPECTED_LANGUAGE) != bool(rule.languages):
+        raise ValueError(f"{field}.languages: belong to UNEXPECTED_LANGUAGE, which needs them")
+    for language in rule.languages:
+        if not _LANGUAGE.fullmatch(language):
+            raise ValueError(f"{field}.languages: {language!r} is no code of ISO 639-1, such as en")
+
+
+def report(
+    tally: Tally,
+    actions: Mapping[int, int],
+    sources: Sequence[tuple[str, str]],
+    notes: Sequence[str] = (),
+) -> QualityReport:
+    """Return the report, the Markdown for people included.
+
+    `sources`: resource name and display name of each. The report names documents by number and
+    display name, so that equal builds have equal reports.
+    """
+    numbers = {file: number for number, (file, _) in enumerate(sources)}
     made = QualityReport(
         findings=[
             QualityFinding(
@@ -125,7 +156,12 @@ def report(tally: Tally, actions: Mapping[int, int], notes: Sequence[str] = ()) 
                 action=QualityRule.Action.Name(QualityRule.Action.ValueType(actions[check])),
                 count=tally.counts.get(check, 0),
                 examples=[
-                    QualityExample(source_file=one.source_file, place=one.place, detail=one.detail)
+                    QualityExample(
+                        source=numbers[one.source_file],
+                        display_name=sources[numbers[one.source_file]][1],
+                        place=one.place,
+                        detail=one.detail,
+                    )
                     for one in tally.examples.get(check, [])
                 ],
             )
@@ -172,7 +208,7 @@ def _markdown(made: QualityReport) -> str:
 
 
 def _example(example: QualityExample) -> str:
-    where = " ".join(filter(None, [_plain(example.source_file), _plain(example.place)]))
+    where = " ".join(filter(None, [_plain(example.display_name), _plain(example.place)]))
     return f"- {where}: {_plain(example.detail)}"
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from luthier_dataset.quality.components import Ints, connect, first_of_each
+from luthier_dataset.quality.components import Ints, Mask, connect, first_of_each
 from luthier_dataset.quality.exact import begins
 from luthier_dataset.quality.shingles import mix
-
-Mask = NDArray[np.bool_]
 
 
 def hold_out(groups: NDArray[np.uint64], clusters: Ints, share: float, seed: int) -> Mask:
@@ -53,8 +52,20 @@ def _numbered(groups: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], Ints]:
     return ordered[starts], numbers
 
 
-def balance(labels: NDArray[np.uint64], seed: int, keys: NDArray[np.uint64]) -> Mask:
-    """Return which rows are kept so that each label has as many as the rarest one.
+MOST_TIMES = 10
+"""So many times the rows of the rarest label a label may have."""
+_MOST_KINDS, _LEAST_EACH = 100, 10
+
+
+def are_labels(counts: Sequence[int]) -> bool:
+    """Whether values that stand so many times each are labels, not texts."""
+    return 1 < len(counts) <= _MOST_KINDS and sum(counts) >= _LEAST_EACH * len(counts)
+
+
+def balance(
+    labels: NDArray[np.uint64], seed: int, keys: NDArray[np.uint64], *, times: int = 1
+) -> Mask:
+    """Return which rows are kept so that no label has more than `times` those of the rarest one.
 
     Those with the lowest seeded hashes of `keys`, one for each row, are; of equal keys the first.
     """
@@ -63,7 +74,7 @@ def balance(labels: NDArray[np.uint64], seed: int, keys: NDArray[np.uint64]) -> 
     starts = np.cumsum(counts) - counts
     place = np.arange(len(labels)) - np.repeat(starts, counts)
     keep = np.zeros(len(labels), np.bool_)
-    keep[order] = place < counts.min(initial=len(labels))
+    keep[order] = place < times * counts.min(initial=len(labels))
     return keep
 
 

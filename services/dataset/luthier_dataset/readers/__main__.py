@@ -8,6 +8,7 @@ secrets. What a parser does beyond `UnreadableDocument` ends the process; the se
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import resource
 import sys
@@ -19,7 +20,7 @@ from luthier_common.disk import is_disk_full
 
 from luthier_dataset.child import serve
 from luthier_dataset.readers.items import Remark, UnreadableDocument, dump
-from luthier_dataset.readers.job import PART_BYTES, Reading, ReadJob
+from luthier_dataset.readers.job import EXIT_MEMORY, EXIT_OUTPUT, PART_BYTES, Reading, ReadJob
 from luthier_dataset.readers.kinds import reader_of
 
 _EXAMPLES = 5
@@ -57,9 +58,13 @@ def attempt(job: ReadJob) -> Reading:
         return _read(job)
     except UnreadableDocument as error:
         return Reading(unreadable=str(error))
+    except MemoryError:
+        sys.exit(EXIT_MEMORY)
     except OSError as error:
         if is_disk_full(error):
             return Reading(no_room=True)
+        if error.errno == errno.EFBIG:
+            sys.exit(EXIT_OUTPUT)
         raise
 
 

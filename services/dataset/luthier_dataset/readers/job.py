@@ -10,6 +10,9 @@ from luthier_dataset.readers.kinds import Kind
 PART_BYTES = 2 * 1024 * 1024
 """A long reading is marked at about every so many bytes, so that it can be worked on in parts."""
 
+EXIT_MEMORY, EXIT_OUTPUT = 3, 4
+"""Exit codes of a reader that met its limit of memory, or of what it may write."""
+
 _PLACED = {Kind.TEXT, Kind.MARKDOWN, Kind.JSONL, Kind.CSV, Kind.TSV, Kind.JSON}
 """Kinds read in the order of their bytes, with the range of bytes of every item."""
 

@@ -1,7 +1,8 @@
 """Recipe `context`: a question, passages found in the corpus, the answer.
 
 For models that answer from retrieved text. The passage that the question is about stands at a
-random place among those that a search (BM25) finds for it, as in RAFT (Zhang et al. 2024).
+random place among those that a search (BM25) finds for it, as in RAFT (Zhang et al. 2024). Where
+rows are held out, a search stays among documents that the split keeps together.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 from luthier.dataset.v1.recipe_pb2 import ContextRecipe, Recipe
 
 from luthier_dataset.readers.items import Item, Record
@@ -82,7 +84,7 @@ def _written(
     for pair in Writer(context.questions, prompts, tools).pairs(parts):
         text, path, place = pair.part
         source = Passage(text, Origin(document.file, path, place))
-        others = _others(context, tools, pair.question, text)[: _most(context) - 1]
+        others = _others(context, tools, pair.question, source)[: _most(context) - 1]
         spot = tools.random(f"{document.sha256}/{place.start}/{pair.question}")
         found = list(others)
         found.insert(spot.randrange(len(others) + 1), source)
@@ -95,12 +97,16 @@ def _given(context: ContextRecipe, document: Document, tools: Tools) -> Iterator
         pair = _question(context, item)
         if pair is None or not isinstance(item, Record):
             continue
-        found = tools.search(pair[0], _most(context))
-        if not found:
+        best = tools.search(pair[0], 1)
+        if not best:
             tools.drop(NO_PASSAGES)
             continue
+        # What is found, not the table, is what a split must keep together.
+        beside = best[0].origin.file
+        found = tools.search(pair[0], _most(context), beside=beside)
         origin = Origin(document.file, item.heading_path, item.place)
-        yield _row(context, *pair, found, origin, *_origins(found))
+        row = _row(context, *pair, found, origin, *_origins(found))
+        yield msgspec.structs.replace(row, group=tools.group_of(beside))
 
 
 def _question(context: ContextRecipe, item: Item) -> tuple[str, str] | None:
@@ -117,9 +123,9 @@ def _text(value: Any) -> str:
     return "" if value is None else str(value).strip()
 
 
-def _others(context: ContextRecipe, tools: Tools, question: str, text: str) -> list[Passage]:
-    found = tools.search(question, _most(context))
-    return [passage for passage in found if passage.text != text]
+def _others(context: ContextRecipe, tools: Tools, question: str, source: Passage) -> list[Passage]:
+    found = tools.search(question, _most(context), beside=source.origin.file)
+    return [passage for passage in found if passage.text != source.text]
 
 
 def _most(context: ContextRecipe) -> int:

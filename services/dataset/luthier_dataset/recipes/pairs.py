@@ -26,6 +26,8 @@ NAME = "pairs"
 
 _COLUMN = re.compile(r"\{([^\W\d][^{}\"':,;\n]*)\}")
 """A column in a template. Names of columns may have spaces; a brace of code or JSON is none."""
+_LONGEST_LABEL = 64
+"""Characters; longer outputs are texts."""
 
 
 def make_rows(config: Recipe, document: Document, tools: Tools) -> Iterator[Row]:
@@ -42,8 +44,14 @@ def make_rows(config: Recipe, document: Document, tools: Tools) -> Iterator[Row]
             prompt, answer = _prompt_and_answer(pairs, item.fields)
         except BadRow as error:
             tools.malformed(error.rule, str(error), origin)
-        else:
-            yield _row(pairs, prompt, answer, origin, record_group(document, item))
+            continue
+        if pairs.balance_labels and len(answer.strip()) > _LONGEST_LABEL:
+            detail = (
+                f"{pairs.output_field!r} is no label: it has more than {_LONGEST_LABEL} characters"
+            )
+            tools.malformed("label_too_long", detail, origin)
+            continue
+        yield _row(pairs, prompt, answer, origin, record_group(document, item))
 
 
 def check(config: Recipe) -> None:
@@ -74,7 +82,8 @@ def as_text(value: Any) -> str | None:
 
 
 def _row(pairs: PairsRecipe, prompt: str, answer: str, origin: Origin, group: str) -> Row:
-    label = answer.strip() if pairs.balance_labels else ""
+    answered = answer.strip()
+    label = answered if len(answered) <= _LONGEST_LABEL else ""
     if pairs.sequence_to_sequence:
         return pair_row(prompt, answer, origin, group=group, label=label)
     return chat_row(prompt, answer, origin, system=pairs.system, group=group, label=label)

@@ -41,7 +41,7 @@ class Row(msgspec.Struct, frozen=True):
     group: str = ""
     """Rows of one group stay on one side of a split; empty means the whole document."""
     label: str = ""
-    """The class of the row, where its recipe balances classes."""
+    """The class of the row, where its recipe may have some."""
     text_tokens: int = 0
     """Tokens of a TEXT row whose recipe has counted them already; 0 means that it has not."""
 
@@ -134,8 +134,15 @@ class Tools(Protocol):
         """Return the recorded reply; None if there is none yet, in which case it is asked for."""
         ...
 
-    def search(self, query: str, most: int) -> list[Passage]:
-        """Return the passages of the corpus that fit best (BM25), best first."""
+    def search(self, query: str, most: int, *, beside: str = "") -> list[Passage]:
+        """Return the passages of the corpus that fit best (BM25), best first.
+
+        With `beside`, a file, only those of documents that a split does not part from it.
+        """
+        ...
+
+    def group_of(self, file: str) -> str:
+        """Return the group (see `Row`) of what is made of a file."""
         ...
 
     def drop(self, reason: str, count: int = 1) -> None:

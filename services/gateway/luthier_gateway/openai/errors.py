@@ -183,6 +183,9 @@ async def _validation_error(_: Request, error: Exception) -> JSONResponse:
     return JSONResponse(_validation_body(error.errors()), 400)
 
 
+_BODY_CODES = {"missing": "missing_required_parameter", "extra_forbidden": "unknown_parameter"}
+
+
 def _validation_body(found: Sequence[Any]) -> dict[str, Any]:
     first: Mapping[str, Any] = found[0]
     if first["type"] == "json_invalid":
@@ -191,8 +194,10 @@ def _validation_body(found: Sequence[Any]) -> dict[str, Any]:
     if not path:
         return _body(400, "The body must be a JSON object", None, "invalid_type")
     param = ".".join(path)
-    code = "missing_required_parameter" if first["type"] == "missing" else "invalid_value"
+    code = _BODY_CODES.get(first["type"], "invalid_value")
     said = str(first["msg"]).removeprefix("Value error, ")
+    if code == "unknown_parameter":
+        said = "is not known"
     return _body(400, f"{param}: {said}", param, code)
 
 

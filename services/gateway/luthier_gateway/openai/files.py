@@ -7,21 +7,17 @@ from contextlib import aclosing
 from typing import Annotated, Any, NoReturn
 from urllib.parse import quote
 
-from fastapi import APIRouter, Query, Request, UploadFile
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import StreamingResponse
 from luthier.dataset.v1 import file_pb2, file_service_pb2
 from luthier_common.names import id_of
-from starlette.datastructures import FormData
 
 from luthier_gateway.openai.errors import invalid
+from luthier_gateway.openai.forms import Form, form_of, forward
 from luthier_gateway.openai.names import FILES, cursor, resource
 from luthier_gateway.openai.pages import gather, page
 from luthier_gateway.owners import caller_parent, caller_project
 from luthier_gateway.requests import After, Order, OwnersDependency, order_by
-
-PIECE_BYTES = 512 * 1024
-"""Uploads go to their owner in pieces of this size."""
-_OTHER_FIELDS = 8
 
 router = APIRouter(prefix="/files")
 
@@ -35,10 +31,20 @@ _PURPOSE_NAMES = {value: name for name, value in _PURPOSES.items()}
 
 @router.post("")
 async def create_file(request: Request, owners: OwnersDependency) -> dict[str, Any]:
-    """Store an upload; the parser spools what exceeds a megabyte to disk."""
-    async with request.form(max_files=1, max_fields=_OTHER_FIELDS) as form:
-        upload, purpose = _checked(form)
-        file = await owners.files.CreateFile(_pieces(upload, purpose))
+    """Store an upload, which goes on to its owner while it still comes in."""
+    async with form_of(request, "file", needs=("purpose",)) as form:
+        purpose = uploaded_purpose(form.get("purpose"))
+        if not form.filename:
+            raise form.missing()
+        _refuse_expiry_in(form)
+        draft = file_pb2.File(display_name=form.filename, purpose=purpose)
+
+        async def pieces() -> AsyncIterator[bytes]:
+            async for piece in form.pieces():
+                yield piece
+            _refuse_expiry_in(form)
+
+        file = await forward(pieces(), lambda found: owners.files.CreateFile(_sent(draft, found)))
     return to_file(file)
 
 
@@ -150,30 +156,14 @@ def refuse_expiry() -> NoReturn:
     )
 
 
-def uploaded_file(form: FormData, field: str) -> UploadFile:
-    """Return the part of a form that holds bytes; InvalidArgument when there is none."""
-    upload = form.get(field)
-    if upload is None or isinstance(upload, str) or not upload.filename:
-        raise invalid(
-            f"{field} is required: a part of the form with a file name",
-            field,
-            reason="MISSING_REQUIRED_PARAMETER",
-        )
-    return upload  # type: ignore[return-value]
-
-
-def _checked(form: FormData) -> tuple[UploadFile, file_pb2.File.Purpose]:
-    purpose = uploaded_purpose(form.get("purpose"))
-    upload = uploaded_file(form, "file")
-    if any(key.partition("[")[0] == "expires_after" for key in form):
+def _refuse_expiry_in(form: Form) -> None:
+    if any(name.partition("[")[0] == "expires_after" for name in form.names()):
         refuse_expiry()
-    return upload, purpose
 
 
-async def _pieces(
-    upload: UploadFile, purpose: file_pb2.File.Purpose
+async def _sent(
+    draft: file_pb2.File, pieces: AsyncIterator[bytes]
 ) -> AsyncIterator[file_service_pb2.CreateFileRequest]:
-    file = file_pb2.File(display_name=upload.filename or "", purpose=purpose)
-    yield file_service_pb2.CreateFileRequest(parent=caller_parent(), file=file)
-    while piece := await upload.read(PIECE_BYTES):
+    yield file_service_pb2.CreateFileRequest(parent=caller_parent(), file=draft)
+    async for piece in pieces:
         yield file_service_pb2.CreateFileRequest(chunk=piece)

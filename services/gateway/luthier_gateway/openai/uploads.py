@@ -5,20 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Request, UploadFile
+from fastapi import APIRouter, Request
 from luthier.dataset.v1 import file_pb2, file_service_pb2, upload_pb2, upload_service_pb2
 from luthier_common.errors import InvalidArgument
 from luthier_common.names import id_of
 from pydantic import Field
 
-from luthier_gateway.openai.files import (
-    PIECE_BYTES,
-    purpose_name,
-    refuse_expiry,
-    to_file,
-    uploaded_file,
-    uploaded_purpose,
-)
+from luthier_gateway.openai.files import purpose_name, refuse_expiry, to_file, uploaded_purpose
+from luthier_gateway.openai.forms import form_of, forward
 from luthier_gateway.openai.names import UPLOADS, resource
 from luthier_gateway.owners import caller_parent, caller_project
 from luthier_gateway.requests import Body, OwnersDependency, Text
@@ -27,7 +21,6 @@ router = APIRouter(prefix="/uploads")
 
 _COMPLETING_SECONDS = 3600.0
 """The whole file is read, checked and stored before a completion is answered."""
-_OTHER_FIELDS = 8
 
 _STATUSES = {
     upload_pb2.Upload.PENDING: "pending",
@@ -87,16 +80,19 @@ async def retrieve_upload(upload_id: str, owners: OwnersDependency) -> dict[str,
 
 @router.post("/{upload_id}/parts")
 async def add_part(upload_id: str, request: Request, owners: OwnersDependency) -> dict[str, Any]:
-    """Store a part; the parser spools what exceeds a megabyte to disk."""
+    """Store a part, which goes on to its owner while it still comes in."""
     name = resource(caller_project(), UPLOADS, upload_id)
-    async with request.form(max_files=1, max_fields=_OTHER_FIELDS) as form:
-        try:
-            data = uploaded_file(form, "data")
-        except InvalidArgument:
-            # Of an upload that is not there, that is what the caller is told.
-            await owners.uploads.GetUpload(upload_service_pb2.GetUploadRequest(name=name))
-            raise
-        part = await owners.uploads.AddUploadPart(_pieces(name, data))
+    try:
+        async with form_of(request, "data") as form:
+            if not form.filename:
+                raise form.missing()
+            part = await forward(
+                form.pieces(), lambda found: owners.uploads.AddUploadPart(_sent(name, found))
+            )
+    except InvalidArgument:
+        # Of an upload that is not there, that is what the caller is told.
+        await owners.uploads.GetUpload(upload_service_pb2.GetUploadRequest(name=name))
+        raise
     return to_part(part, upload_id)
 
 
@@ -161,9 +157,9 @@ async def _with_file(upload: upload_pb2.Upload, owners: OwnersDependency) -> dic
     return to_upload(upload, await owners.files.GetFile(request))
 
 
-async def _pieces(
-    name: str, data: UploadFile
+async def _sent(
+    name: str, pieces: AsyncIterator[bytes]
 ) -> AsyncIterator[upload_service_pb2.AddUploadPartRequest]:
     yield upload_service_pb2.AddUploadPartRequest(parent=name)
-    while piece := await data.read(PIECE_BYTES):
+    async for piece in pieces:
         yield upload_service_pb2.AddUploadPartRequest(chunk=piece)

@@ -26,7 +26,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.api import resource_pb2 as google_dot_api_dot_resource__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n luthier/dataset/v1/quality.proto\x12\x12luthier.dataset.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\"\xc5\x01\n\x0bQualityRule\x12\x35\n\x05\x63heck\x18\x01 \x01(\x0e\x32 .luthier.dataset.v1.QualityCheckB\x04\xe2\x41\x01\x02\x12<\n\x06\x61\x63tion\x18\x02 \x01(\x0e\x32&.luthier.dataset.v1.QualityRule.ActionB\x04\xe2\x41\x01\x02\"A\n\x06\x41\x63tion\x12\x16\n\x12\x41\x43TION_UNSPECIFIED\x10\x00\x12\n\n\x06REPORT\x10\x01\x12\x08\n\x04\x44ROP\x10\x02\x12\t\n\x05\x42LOCK\x10\x03\"\xff\x03\n\rQualityReport\x12\x12\n\x04name\x18\x07 \x01(\tB\x04\xe2\x41\x01\x08\x12\x34\n\x08\x66indings\x18\x01 \x03(\x0b\x32\".luthier.dataset.v1.QualityFinding\x12O\n\x10rows_by_language\x18\x02 \x03(\x0b\x32\x35.luthier.dataset.v1.QualityReport.RowsByLanguageEntry\x12I\n\rrows_by_label\x18\x03 \x03(\x0b\x32\x32.luthier.dataset.v1.QualityReport.RowsByLabelEntry\x12\x0c\n\x04rows\x18\x04 \x01(\x03\x12\r\n\x05notes\x18\x05 \x03(\t\x12\x0c\n\x04text\x18\x06 \x01(\t\x1a\x35\n\x13RowsByLanguageEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a\x32\n\x10RowsByLabelEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01:r\xea\x41o\n\x19luthier.dev/QualityReport\x12\x33projects/{project}/datasets/{dataset}/qualityReport*\x0equalityReports2\rqualityReport\"\xbe\x01\n\x0eQualityFinding\x12/\n\x05\x63heck\x18\x01 \x01(\x0e\x32 .luthier.dataset.v1.QualityCheck\x12\x36\n\x06\x61\x63tion\x18\x02 \x01(\x0e\x32&.luthier.dataset.v1.QualityRule.Action\x12\r\n\x05\x63ount\x18\x03 \x01(\x03\x12\x34\n\x08\x65xamples\x18\x04 \x03(\x0b\x32\".luthier.dataset.v1.QualityExample\"D\n\x0eQualityExample\x12\x13\n\x0bsource_file\x18\x01 \x01(\t\x12\r\n\x05place\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t*\x95\x02\n\x0cQualityCheck\x12\x1d\n\x19QUALITY_CHECK_UNSPECIFIED\x10\x00\x12\x11\n\rMALFORMED_ROW\x10\x01\x12\x10\n\x0c\x45MPTY_ANSWER\x10\x02\x12\x14\n\x10TRUNCATED_ANSWER\x10\x03\x12\x13\n\x0f\x45XACT_DUPLICATE\x10\x04\x12\x12\n\x0eNEAR_DUPLICATE\x10\x05\x12\x17\n\x13\x43ONFLICTING_ANSWERS\x10\x06\x12\r\n\tOVER_LONG\x10\x07\x12\x10\n\x0c\x44\x41MAGED_TEXT\x10\x08\x12\n\n\x06SECRET\x10\t\x12\x11\n\rPERSONAL_DATA\x10\n\x12\x10\n\x0cSKIPPED_PART\x10\x0b\x12\x17\n\x13UNREADABLE_DOCUMENT\x10\x0c\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n luthier/dataset/v1/quality.proto\x12\x12luthier.dataset.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\"\xde\x01\n\x0bQualityRule\x12\x35\n\x05\x63heck\x18\x01 \x01(\x0e\x32 .luthier.dataset.v1.QualityCheckB\x04\xe2\x41\x01\x02\x12<\n\x06\x61\x63tion\x18\x02 \x01(\x0e\x32&.luthier.dataset.v1.QualityRule.ActionB\x04\xe2\x41\x01\x02\x12\x17\n\tlanguages\x18\x03 \x03(\tB\x04\xe2\x41\x01\x01\"A\n\x06\x41\x63tion\x12\x16\n\x12\x41\x43TION_UNSPECIFIED\x10\x00\x12\n\n\x06REPORT\x10\x01\x12\x08\n\x04\x44ROP\x10\x02\x12\t\n\x05\x42LOCK\x10\x03\"\xff\x03\n\rQualityReport\x12\x12\n\x04name\x18\x07 \x01(\tB\x04\xe2\x41\x01\x08\x12\x34\n\x08\x66indings\x18\x01 \x03(\x0b\x32\".luthier.dataset.v1.QualityFinding\x12O\n\x10rows_by_language\x18\x02 \x03(\x0b\x32\x35.luthier.dataset.v1.QualityReport.RowsByLanguageEntry\x12I\n\rrows_by_label\x18\x03 \x03(\x0b\x32\x32.luthier.dataset.v1.QualityReport.RowsByLabelEntry\x12\x0c\n\x04rows\x18\x04 \x01(\x03\x12\r\n\x05notes\x18\x05 \x03(\t\x12\x0c\n\x04text\x18\x06 \x01(\t\x1a\x35\n\x13RowsByLanguageEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a\x32\n\x10RowsByLabelEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01:r\xea\x41o\n\x19luthier.dev/QualityReport\x12\x33projects/{project}/datasets/{dataset}/qualityReport*\x0equalityReports2\rqualityReport\"\xbe\x01\n\x0eQualityFinding\x12/\n\x05\x63heck\x18\x01 \x01(\x0e\x32 .luthier.dataset.v1.QualityCheck\x12\x36\n\x06\x61\x63tion\x18\x02 \x01(\x0e\x32&.luthier.dataset.v1.QualityRule.Action\x12\r\n\x05\x63ount\x18\x03 \x01(\x03\x12\x34\n\x08\x65xamples\x18\x04 \x03(\x0b\x32\".luthier.dataset.v1.QualityExample\"j\n\x0eQualityExample\x12\x13\n\x0bsource_file\x18\x01 \x01(\t\x12\r\n\x05place\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x04 \x01(\t\x12\x0e\n\x06source\x18\x05 \x01(\x05*\xc3\x02\n\x0cQualityCheck\x12\x1d\n\x19QUALITY_CHECK_UNSPECIFIED\x10\x00\x12\x11\n\rMALFORMED_ROW\x10\x01\x12\x10\n\x0c\x45MPTY_ANSWER\x10\x02\x12\x14\n\x10TRUNCATED_ANSWER\x10\x03\x12\x13\n\x0f\x45XACT_DUPLICATE\x10\x04\x12\x12\n\x0eNEAR_DUPLICATE\x10\x05\x12\x17\n\x13\x43ONFLICTING_ANSWERS\x10\x06\x12\r\n\tOVER_LONG\x10\x07\x12\x10\n\x0c\x44\x41MAGED_TEXT\x10\x08\x12\n\n\x06SECRET\x10\t\x12\x11\n\rPERSONAL_DATA\x10\n\x12\x10\n\x0cSKIPPED_PART\x10\x0b\x12\x17\n\x13UNREADABLE_DOCUMENT\x10\x0c\x12\x13\n\x0fLABEL_IMBALANCE\x10\r\x12\x17\n\x13UNEXPECTED_LANGUAGE\x10\x0e\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,6 +37,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_QUALITYRULE'].fields_by_name['check']._serialized_options = b'\342A\001\002'
   _globals['_QUALITYRULE'].fields_by_name['action']._loaded_options = None
   _globals['_QUALITYRULE'].fields_by_name['action']._serialized_options = b'\342A\001\002'
+  _globals['_QUALITYRULE'].fields_by_name['languages']._loaded_options = None
+  _globals['_QUALITYRULE'].fields_by_name['languages']._serialized_options = b'\342A\001\001'
   _globals['_QUALITYREPORT_ROWSBYLANGUAGEENTRY']._loaded_options = None
   _globals['_QUALITYREPORT_ROWSBYLANGUAGEENTRY']._serialized_options = b'8\001'
   _globals['_QUALITYREPORT_ROWSBYLABELENTRY']._loaded_options = None
@@ -45,20 +47,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_QUALITYREPORT'].fields_by_name['name']._serialized_options = b'\342A\001\010'
   _globals['_QUALITYREPORT']._loaded_options = None
   _globals['_QUALITYREPORT']._serialized_options = b'\352Ao\n\031luthier.dev/QualityReport\0223projects/{project}/datasets/{dataset}/qualityReport*\016qualityReports2\rqualityReport'
-  _globals['_QUALITYCHECK']._serialized_start=1094
-  _globals['_QUALITYCHECK']._serialized_end=1371
+  _globals['_QUALITYCHECK']._serialized_start=1157
+  _globals['_QUALITYCHECK']._serialized_end=1480
   _globals['_QUALITYRULE']._serialized_start=117
-  _globals['_QUALITYRULE']._serialized_end=314
-  _globals['_QUALITYRULE_ACTION']._serialized_start=249
-  _globals['_QUALITYRULE_ACTION']._serialized_end=314
-  _globals['_QUALITYREPORT']._serialized_start=317
-  _globals['_QUALITYREPORT']._serialized_end=828
-  _globals['_QUALITYREPORT_ROWSBYLANGUAGEENTRY']._serialized_start=607
-  _globals['_QUALITYREPORT_ROWSBYLANGUAGEENTRY']._serialized_end=660
-  _globals['_QUALITYREPORT_ROWSBYLABELENTRY']._serialized_start=662
-  _globals['_QUALITYREPORT_ROWSBYLABELENTRY']._serialized_end=712
-  _globals['_QUALITYFINDING']._serialized_start=831
-  _globals['_QUALITYFINDING']._serialized_end=1021
-  _globals['_QUALITYEXAMPLE']._serialized_start=1023
-  _globals['_QUALITYEXAMPLE']._serialized_end=1091
+  _globals['_QUALITYRULE']._serialized_end=339
+  _globals['_QUALITYRULE_ACTION']._serialized_start=274
+  _globals['_QUALITYRULE_ACTION']._serialized_end=339
+  _globals['_QUALITYREPORT']._serialized_start=342
+  _globals['_QUALITYREPORT']._serialized_end=853
+  _globals['_QUALITYREPORT_ROWSBYLANGUAGEENTRY']._serialized_start=632
+  _globals['_QUALITYREPORT_ROWSBYLANGUAGEENTRY']._serialized_end=685
+  _globals['_QUALITYREPORT_ROWSBYLABELENTRY']._serialized_start=687
+  _globals['_QUALITYREPORT_ROWSBYLABELENTRY']._serialized_end=737
+  _globals['_QUALITYFINDING']._serialized_start=856
+  _globals['_QUALITYFINDING']._serialized_end=1046
+  _globals['_QUALITYEXAMPLE']._serialized_start=1048
+  _globals['_QUALITYEXAMPLE']._serialized_end=1154
 # @@protoc_insertion_point(module_scope)

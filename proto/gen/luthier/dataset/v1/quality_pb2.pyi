@@ -24,6 +24,8 @@ class QualityCheck(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PERSONAL_DATA: _ClassVar[QualityCheck]
     SKIPPED_PART: _ClassVar[QualityCheck]
     UNREADABLE_DOCUMENT: _ClassVar[QualityCheck]
+    LABEL_IMBALANCE: _ClassVar[QualityCheck]
+    UNEXPECTED_LANGUAGE: _ClassVar[QualityCheck]
 QUALITY_CHECK_UNSPECIFIED: QualityCheck
 MALFORMED_ROW: QualityCheck
 EMPTY_ANSWER: QualityCheck
@@ -37,9 +39,11 @@ SECRET: QualityCheck
 PERSONAL_DATA: QualityCheck
 SKIPPED_PART: QualityCheck
 UNREADABLE_DOCUMENT: QualityCheck
+LABEL_IMBALANCE: QualityCheck
+UNEXPECTED_LANGUAGE: QualityCheck
 
 class QualityRule(_message.Message):
-    __slots__ = ("check", "action")
+    __slots__ = ("check", "action", "languages")
     class Action(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         ACTION_UNSPECIFIED: _ClassVar[QualityRule.Action]
@@ -52,9 +56,11 @@ class QualityRule(_message.Message):
     BLOCK: QualityRule.Action
     CHECK_FIELD_NUMBER: _ClassVar[int]
     ACTION_FIELD_NUMBER: _ClassVar[int]
+    LANGUAGES_FIELD_NUMBER: _ClassVar[int]
     check: QualityCheck
     action: QualityRule.Action
-    def __init__(self, check: _Optional[_Union[QualityCheck, str]] = ..., action: _Optional[_Union[QualityRule.Action, str]] = ...) -> None: ...
+    languages: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, check: _Optional[_Union[QualityCheck, str]] = ..., action: _Optional[_Union[QualityRule.Action, str]] = ..., languages: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class QualityReport(_message.Message):
     __slots__ = ("name", "findings", "rows_by_language", "rows_by_label", "rows", "notes", "text")
@@ -101,11 +107,15 @@ class QualityFinding(_message.Message):
     def __init__(self, check: _Optional[_Union[QualityCheck, str]] = ..., action: _Optional[_Union[QualityRule.Action, str]] = ..., count: _Optional[int] = ..., examples: _Optional[_Iterable[_Union[QualityExample, _Mapping]]] = ...) -> None: ...
 
 class QualityExample(_message.Message):
-    __slots__ = ("source_file", "place", "detail")
+    __slots__ = ("source_file", "place", "detail", "display_name", "source")
     SOURCE_FILE_FIELD_NUMBER: _ClassVar[int]
     PLACE_FIELD_NUMBER: _ClassVar[int]
     DETAIL_FIELD_NUMBER: _ClassVar[int]
+    DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
     source_file: str
     place: str
     detail: str
-    def __init__(self, source_file: _Optional[str] = ..., place: _Optional[str] = ..., detail: _Optional[str] = ...) -> None: ...
+    display_name: str
+    source: int
+    def __init__(self, source_file: _Optional[str] = ..., place: _Optional[str] = ..., detail: _Optional[str] = ..., display_name: _Optional[str] = ..., source: _Optional[int] = ...) -> None: ...
