@@ -179,14 +179,17 @@ def test_an_uploaded_file_becomes_an_implicit_dataset(
     assert platform.client.files.content(found["file"]).read() == original
 
 
-def test_a_served_model_summarizes_code_and_writes_questions(platform: LuthierUp) -> None:
+def test_served_models_summarize_code_and_write_questions(
+    platform: LuthierUp, tuned: FineTuningJob
+) -> None:
     code = b"def leave(years):\n    return 24 + years\n\ndef travel(days):\n    return 40 * days\n"
     text = b"# Leave\n\nEveryone at Acme gets 24 days of leave. Requests go to Mira Okafor.\n"
     files = [
         platform.client.files.create(file=(name, data), purpose="user_data").id
         for name, data in (("house.py", code), ("leave.md", text))
     ]
-    recipes = [{"type": "headings"}, {"type": "code_summary"}, {"type": "questions"}]
+    summary = {"type": "code_summary", "model": tuned.fine_tuned_model}
+    recipes = [{"type": "headings"}, summary, {"type": "questions"}]
     body = {"model": platform.model, "source_files": files, "recipes": recipes}
     made: Any = platform.client.post("/datasets", body=body, cast_to=object)
     found = dataset(platform, made["id"])
@@ -199,6 +202,7 @@ def test_a_served_model_summarizes_code_and_writes_questions(platform: LuthierUp
     assert figures["rows_by_recipe"]["questions"] > 0
     assert figures["model_calls"] >= 2 + 2 * 6
     assert found["artifacts"]["generations_sha256"]
+    assert found["recipes"][1] == summary
 
 
 @pytest.mark.parametrize("service", [*KILLED, "luthier_inference.engine", "nats-server"])

@@ -317,3 +317,15 @@ async def test_a_service_whose_records_vanished_does_not_start(
     with pytest.raises(PlatformError, match="records rebuild"):
         async with dataset_service(tmp_path, nats.url):
             pass
+
+
+@pytest.mark.parametrize("purpose", [File.Purpose.FINE_TUNE, File.Purpose.USER_DATA])
+async def test_a_file_refused_while_it_is_sent_says_why(
+    client: DatasetClient, purpose: File.Purpose
+) -> None:
+    data = b"no row at all\n" * 1_000_000
+    wrong = {File.Purpose.FINE_TUNE: "INVALID_ROW", File.Purpose.USER_DATA: "FILE_TOO_LARGE"}
+    for _ in range(5):
+        with pytest.raises(InvalidArgument) as refused:
+            await client.upload(data, "rows.jsonl", purpose=purpose, piece=1024**2)
+        assert refused.value.reason == wrong[purpose]
