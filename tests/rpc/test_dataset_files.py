@@ -135,6 +135,21 @@ async def test_a_stream_that_breaks_off_leaves_nothing(client: DatasetClient) ->
     )
 
 
+async def test_a_stream_that_ends_without_its_last_message_leaves_nothing(
+    client: DatasetClient,
+) -> None:
+    file = File(display_name="a.bin", purpose=File.Purpose.USER_DATA)
+
+    async def requests() -> AsyncIterator[CreateFileRequest]:
+        yield CreateFileRequest(parent="projects/acme", file=file, chunk=b"half")
+        yield CreateFileRequest(chunk=b" of it")
+
+    with pytest.raises(InvalidArgument, match="the bytes break off") as refused:
+        await client.files.CreateFile(requests())
+    assert refused.value.reason == "STREAM_BROKEN_OFF"
+    assert await client.file_names() == []
+
+
 async def test_an_id_is_taken_once_except_by_the_same_file(client: DatasetClient) -> None:
     stored = await client.upload(b"one", "a.txt", file_id="file-1")
     assert await client.upload(b"one", "a.txt", file_id="file-1") == stored
@@ -234,7 +249,7 @@ async def test_bytes_that_can_be_read_again_pass_through_no_temporary_file(
 async def test_nobody_outside_says_which_dataset_minted_a_file(client: DatasetClient) -> None:
     async def requests() -> AsyncIterator[CreateFileRequest]:
         file = File(display_name="a", purpose=File.Purpose.USER_DATA, dataset="projects/acme/x")
-        yield CreateFileRequest(parent="projects/acme", file=file, chunk=b"x")
+        yield CreateFileRequest(parent="projects/acme", file=file, chunk=b"x", last=True)
 
     assert (await client.files.CreateFile(requests())).dataset == ""
 

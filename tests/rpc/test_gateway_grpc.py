@@ -145,6 +145,7 @@ async def test_a_file_goes_up_and_comes_down(gateway: RunningGateway, owners: Ow
         yield file_service_pb2.CreateFileRequest(parent="projects/default", file=file)
         for start in range(0, len(data), 100_000):
             yield file_service_pb2.CreateFileRequest(chunk=data[start : start + 100_000])
+        yield file_service_pb2.CreateFileRequest(last=True)
 
     async with gateway.channel() as channel:
         files = file_service_pb2_grpc.FileServiceStub(channel)

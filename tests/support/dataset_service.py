@@ -86,6 +86,7 @@ class DatasetClient:
             yield CreateFileRequest(parent=parent, file=file, file_id=file_id)
             for start in range(0, len(data), piece):
                 yield CreateFileRequest(chunk=data[start : start + piece])
+            yield CreateFileRequest(last=True)
 
         return await self.files.CreateFile(requests())
 
@@ -109,6 +110,7 @@ class DatasetClient:
             yield AddUploadPartRequest(parent=upload)
             for start in range(0, len(data), piece):
                 yield AddUploadPartRequest(chunk=data[start : start + piece])
+            yield AddUploadPartRequest(last=True)
 
         return await self.uploads.AddUploadPart(requests())
 

@@ -224,12 +224,14 @@ class _Files(_Servicer, file_service_pb2_grpc.FileServiceServicer):
     async def CreateFile(self, request_iterator: Any, context: Any) -> file_pb2.File:
         first = await anext(request_iterator)
         self._owners.served(first, context)
-        data = first.chunk
+        data, request = first.chunk, first
         async for request in request_iterator:
             data += request.chunk
             self._owners.arrived = len(data)
             if self._owners.refusal and b"bad" in data:
                 raise self._owners.refusal
+        if not request.last:
+            raise InvalidArgument("it breaks off", reason="STREAM_BROKEN_OFF", field="last")
         name = f"{first.parent}/files/{first.file_id or new_id('file')}"
         file = file_pb2.File(
             display_name=first.file.display_name,

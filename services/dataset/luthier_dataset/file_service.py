@@ -21,6 +21,7 @@ from luthier_common.identity import Role, current_identity
 from luthier_common.names import parse
 
 from luthier_dataset.files import PATTERN, Files
+from luthier_dataset.received import chunks_of
 
 _CHUNK_BYTES = 1024 * 1024
 
@@ -43,7 +44,7 @@ class FileService(FileServiceServicer):
                 reason="INVALID_PURPOSE",
                 field="file.purpose",
             )
-        chunks = _chunks(first, requests)
+        chunks = chunks_of(first, requests)
         return await self._files.create(first.parent, first.file, first.file_id, chunks)
 
     async def GetFile(self, request: GetFileRequest, context: Any) -> File:
@@ -79,11 +80,3 @@ class FileService(FileServiceServicer):
         async for data in self._files.content(file):
             for start in range(0, len(data), _CHUNK_BYTES):
                 yield DownloadFileResponse(chunk=data[start : start + _CHUNK_BYTES])
-
-
-async def _chunks(
-    first: CreateFileRequest, requests: AsyncIterator[CreateFileRequest]
-) -> AsyncIterator[bytes]:
-    yield first.chunk
-    async for request in requests:
-        yield request.chunk

@@ -18,6 +18,7 @@ from luthier.dataset.v1.upload_service_pb2 import (
 from luthier.dataset.v1.upload_service_pb2_grpc import UploadServiceServicer
 from luthier_common.names import parse
 
+from luthier_dataset.received import chunks_of
 from luthier_dataset.uploads import PATTERN, Uploads
 
 
@@ -50,7 +51,7 @@ class UploadService(UploadServiceServicer):
         requests: AsyncIterator[AddUploadPartRequest] = aiter(request_iterator)
         first = await anext(requests)
         parse(first.parent, PATTERN, field="parent")
-        return await self._uploads.add_part(first.parent, _chunks(first, requests))
+        return await self._uploads.add_part(first.parent, chunks_of(first, requests))
 
     async def CompleteUpload(self, request: CompleteUploadRequest, context: Any) -> Upload:
         """See the proto."""
@@ -63,11 +64,3 @@ class UploadService(UploadServiceServicer):
         """See the proto."""
         parse(request.name, PATTERN)
         return await self._uploads.cancel(request.name)
-
-
-async def _chunks(
-    first: AddUploadPartRequest, requests: AsyncIterator[AddUploadPartRequest]
-) -> AsyncIterator[bytes]:
-    yield first.chunk
-    async for request in requests:
-        yield request.chunk

@@ -47,6 +47,7 @@ class Peers:
             yield CreateFileRequest(parent=parent, file=file, file_id=id_of(file.name))
             async for chunk in chunks:
                 yield CreateFileRequest(chunk=chunk)
+            yield CreateFileRequest(last=True)
 
         stub = FileServiceStub(self._datasets.with_identity(_as(parent)))
         return await stub.CreateFile(requests(), timeout=_PUBLISH_SECONDS)

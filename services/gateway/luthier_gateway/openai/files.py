@@ -167,3 +167,4 @@ async def _sent(
     yield file_service_pb2.CreateFileRequest(parent=caller_parent(), file=draft)
     async for piece in pieces:
         yield file_service_pb2.CreateFileRequest(chunk=piece)
+    yield file_service_pb2.CreateFileRequest(last=True)

@@ -163,3 +163,4 @@ async def _sent(
     yield upload_service_pb2.AddUploadPartRequest(parent=name)
     async for piece in pieces:
         yield upload_service_pb2.AddUploadPartRequest(chunk=piece)
+    yield upload_service_pb2.AddUploadPartRequest(last=True)

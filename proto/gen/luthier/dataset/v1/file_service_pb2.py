@@ -29,7 +29,7 @@ from luthier.dataset.v1 import file_pb2 as luthier_dot_dataset_dot_v1_dot_file__
 from luthier.policy.v1 import policy_pb2 as luthier_dot_policy_dot_v1_dot_policy__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%luthier/dataset/v1/file_service.proto\x12\x12luthier.dataset.v1\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1dluthier/dataset/v1/file.proto\x1a\x1eluthier/policy/v1/policy.proto\"\x98\x01\n\x11\x43reateFileRequest\x12)\n\x06parent\x18\x01 \x01(\tB\x19\xe2\x41\x01\x02\xfa\x41\x12\x12\x10luthier.dev/File\x12,\n\x04\x66ile\x18\x02 \x01(\x0b\x32\x18.luthier.dataset.v1.FileB\x04\xe2\x41\x01\x02\x12\x15\n\x07\x66ile_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05\x63hunk\x18\x04 \x01(\x0c\x42\x04\xe2\x41\x01\x01\"U\n\x0eGetFileRequest\x12\'\n\x04name\x18\x01 \x01(\tB\x19\xe2\x41\x01\x02\xfa\x41\x12\n\x10luthier.dev/File\x12\x1a\n\x0cshow_deleted\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\xf2\x01\n\x10ListFilesRequest\x12)\n\x06parent\x18\x01 \x01(\tB\x19\xe2\x41\x01\x02\xfa\x41\x12\x12\x10luthier.dev/File\x12\x17\n\tpage_size\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05\x61\x66ter\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08order_by\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x37\n\x07purpose\x18\x06 \x01(\x0e\x32 .luthier.dataset.v1.File.PurposeB\x04\xe2\x41\x01\x01\x12\x1a\n\x0cshow_deleted\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01\"U\n\x11ListFilesResponse\x12\'\n\x05\x66iles\x18\x01 \x03(\x0b\x32\x18.luthier.dataset.v1.File\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"<\n\x11\x44\x65leteFileRequest\x12\'\n\x04name\x18\x01 \x01(\tB\x19\xe2\x41\x01\x02\xfa\x41\x12\n\x10luthier.dev/File\">\n\x13\x44ownloadFileRequest\x12\'\n\x04name\x18\x01 \x01(\tB\x19\xe2\x41\x01\x02\xfa\x41\x12\n\x10luthier.dev/File\"%\n\x14\x44ownloadFileResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\x32\xa9\x04\n\x0b\x46ileService\x12\x63\n\nCreateFile\x12%.luthier.dataset.v1.CreateFileRequest\x1a\x18.luthier.dataset.v1.File\"\x12\xca\xee\x18\x0e\x08\x03\x12\x06parent\x18\x01 \x01(\x01\x12^\n\x07GetFile\x12\".luthier.dataset.v1.GetFileRequest\x1a\x18.luthier.dataset.v1.File\"\x15\xda\x41\x04name\xca\xee\x18\n\x08\x01\x12\x04name\x18\x01\x12s\n\tListFiles\x12$.luthier.dataset.v1.ListFilesRequest\x1a%.luthier.dataset.v1.ListFilesResponse\"\x19\xda\x41\x06parent\xca\xee\x18\x0c\x08\x01\x12\x06parent\x18\x01\x12\x64\n\nDeleteFile\x12%.luthier.dataset.v1.DeleteFileRequest\x1a\x18.luthier.dataset.v1.File\"\x15\xda\x41\x04name\xca\xee\x18\n\x08\x03\x12\x04name\x18\x01\x12z\n\x0c\x44ownloadFile\x12\'.luthier.dataset.v1.DownloadFileRequest\x1a(.luthier.dataset.v1.DownloadFileResponse\"\x15\xda\x41\x04name\xca\xee\x18\n\x08\x01\x12\x04name\x18\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%luthier/dataset/v1/file_service.proto\x12\x12luthier.dataset.v1\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1dluthier/dataset/v1/file.proto\x1a\x1eluthier/policy/v1/policy.proto\"\xac\x01\n\x11\x43reateFileRequest\x12)\n\x06parent\x18\x01 \x01(\tB\x19\xe2\x41\x01\x02\xfa\x41\x12\x12\x10luthier.dev/File\x12,\n\x04\x66ile\x18\x02 \x01(\x0b\x32\x18.luthier.dataset.v1.FileB\x04\xe2\x41\x01\x02\x12\x15\n\x07\x66ile_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05\x63hunk\x18\x04 \x01(\x0c\x42\x04\xe2\x41\x01\x01\x12\x12\n\x04last\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\"U\n\x0eGetFileRequest\x12\'\n\x04name\x18\x01 \x01(\tB\x19\xe2\x41\x01\x02\xfa\x41\x12\n\x10luthier.dev/File\x12\x1a\n\x0cshow_deleted\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\xf2\x01\n\x10ListFilesRequest\x12)\n\x06parent\x18\x01 \x01(\tB\x19\xe2\x41\x01\x02\xfa\x41\x12\x12\x10luthier.dev/File\x12\x17\n\tpage_size\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05\x61\x66ter\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08order_by\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x37\n\x07purpose\x18\x06 \x01(\x0e\x32 .luthier.dataset.v1.File.PurposeB\x04\xe2\x41\x01\x01\x12\x1a\n\x0cshow_deleted\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01\"U\n\x11ListFilesResponse\x12\'\n\x05\x66iles\x18\x01 \x03(\x0b\x32\x18.luthier.dataset.v1.File\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"<\n\x11\x44\x65leteFileRequest\x12\'\n\x04name\x18\x01 \x01(\tB\x19\xe2\x41\x01\x02\xfa\x41\x12\n\x10luthier.dev/File\">\n\x13\x44ownloadFileRequest\x12\'\n\x04name\x18\x01 \x01(\tB\x19\xe2\x41\x01\x02\xfa\x41\x12\n\x10luthier.dev/File\"%\n\x14\x44ownloadFileResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\x32\xa9\x04\n\x0b\x46ileService\x12\x63\n\nCreateFile\x12%.luthier.dataset.v1.CreateFileRequest\x1a\x18.luthier.dataset.v1.File\"\x12\xca\xee\x18\x0e\x08\x03\x12\x06parent\x18\x01 \x01(\x01\x12^\n\x07GetFile\x12\".luthier.dataset.v1.GetFileRequest\x1a\x18.luthier.dataset.v1.File\"\x15\xda\x41\x04name\xca\xee\x18\n\x08\x01\x12\x04name\x18\x01\x12s\n\tListFiles\x12$.luthier.dataset.v1.ListFilesRequest\x1a%.luthier.dataset.v1.ListFilesResponse\"\x19\xda\x41\x06parent\xca\xee\x18\x0c\x08\x01\x12\x06parent\x18\x01\x12\x64\n\nDeleteFile\x12%.luthier.dataset.v1.DeleteFileRequest\x1a\x18.luthier.dataset.v1.File\"\x15\xda\x41\x04name\xca\xee\x18\n\x08\x03\x12\x04name\x18\x01\x12z\n\x0c\x44ownloadFile\x12\'.luthier.dataset.v1.DownloadFileRequest\x1a(.luthier.dataset.v1.DownloadFileResponse\"\x15\xda\x41\x04name\xca\xee\x18\n\x08\x01\x12\x04name\x18\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,6 +44,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATEFILEREQUEST'].fields_by_name['file_id']._serialized_options = b'\342A\001\001'
   _globals['_CREATEFILEREQUEST'].fields_by_name['chunk']._loaded_options = None
   _globals['_CREATEFILEREQUEST'].fields_by_name['chunk']._serialized_options = b'\342A\001\001'
+  _globals['_CREATEFILEREQUEST'].fields_by_name['last']._loaded_options = None
+  _globals['_CREATEFILEREQUEST'].fields_by_name['last']._serialized_options = b'\342A\001\001'
   _globals['_GETFILEREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_GETFILEREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\022\n\020luthier.dev/File'
   _globals['_GETFILEREQUEST'].fields_by_name['show_deleted']._loaded_options = None
@@ -77,19 +79,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FILESERVICE'].methods_by_name['DownloadFile']._loaded_options = None
   _globals['_FILESERVICE'].methods_by_name['DownloadFile']._serialized_options = b'\332A\004name\312\356\030\n\010\001\022\004name\030\001'
   _globals['_CREATEFILEREQUEST']._serialized_start=210
-  _globals['_CREATEFILEREQUEST']._serialized_end=362
-  _globals['_GETFILEREQUEST']._serialized_start=364
-  _globals['_GETFILEREQUEST']._serialized_end=449
-  _globals['_LISTFILESREQUEST']._serialized_start=452
-  _globals['_LISTFILESREQUEST']._serialized_end=694
-  _globals['_LISTFILESRESPONSE']._serialized_start=696
-  _globals['_LISTFILESRESPONSE']._serialized_end=781
-  _globals['_DELETEFILEREQUEST']._serialized_start=783
-  _globals['_DELETEFILEREQUEST']._serialized_end=843
-  _globals['_DOWNLOADFILEREQUEST']._serialized_start=845
-  _globals['_DOWNLOADFILEREQUEST']._serialized_end=907
-  _globals['_DOWNLOADFILERESPONSE']._serialized_start=909
-  _globals['_DOWNLOADFILERESPONSE']._serialized_end=946
-  _globals['_FILESERVICE']._serialized_start=949
-  _globals['_FILESERVICE']._serialized_end=1502
+  _globals['_CREATEFILEREQUEST']._serialized_end=382
+  _globals['_GETFILEREQUEST']._serialized_start=384
+  _globals['_GETFILEREQUEST']._serialized_end=469
+  _globals['_LISTFILESREQUEST']._serialized_start=472
+  _globals['_LISTFILESREQUEST']._serialized_end=714
+  _globals['_LISTFILESRESPONSE']._serialized_start=716
+  _globals['_LISTFILESRESPONSE']._serialized_end=801
+  _globals['_DELETEFILEREQUEST']._serialized_start=803
+  _globals['_DELETEFILEREQUEST']._serialized_end=863
+  _globals['_DOWNLOADFILEREQUEST']._serialized_start=865
+  _globals['_DOWNLOADFILEREQUEST']._serialized_end=927
+  _globals['_DOWNLOADFILERESPONSE']._serialized_start=929
+  _globals['_DOWNLOADFILERESPONSE']._serialized_end=966
+  _globals['_FILESERVICE']._serialized_start=969
+  _globals['_FILESERVICE']._serialized_end=1522
 # @@protoc_insertion_point(module_scope)

@@ -12,16 +12,18 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class CreateFileRequest(_message.Message):
-    __slots__ = ("parent", "file", "file_id", "chunk")
+    __slots__ = ("parent", "file", "file_id", "chunk", "last")
     PARENT_FIELD_NUMBER: _ClassVar[int]
     FILE_FIELD_NUMBER: _ClassVar[int]
     FILE_ID_FIELD_NUMBER: _ClassVar[int]
     CHUNK_FIELD_NUMBER: _ClassVar[int]
+    LAST_FIELD_NUMBER: _ClassVar[int]
     parent: str
     file: _file_pb2.File
     file_id: str
     chunk: bytes
-    def __init__(self, parent: _Optional[str] = ..., file: _Optional[_Union[_file_pb2.File, _Mapping]] = ..., file_id: _Optional[str] = ..., chunk: _Optional[bytes] = ...) -> None: ...
+    last: bool
+    def __init__(self, parent: _Optional[str] = ..., file: _Optional[_Union[_file_pb2.File, _Mapping]] = ..., file_id: _Optional[str] = ..., chunk: _Optional[bytes] = ..., last: _Optional[bool] = ...) -> None: ...
 
 class GetFileRequest(_message.Message):
     __slots__ = ("name", "show_deleted")

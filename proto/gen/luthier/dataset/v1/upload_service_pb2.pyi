@@ -44,12 +44,14 @@ class ListUploadsResponse(_message.Message):
     def __init__(self, uploads: _Optional[_Iterable[_Union[_upload_pb2.Upload, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class AddUploadPartRequest(_message.Message):
-    __slots__ = ("parent", "chunk")
+    __slots__ = ("parent", "chunk", "last")
     PARENT_FIELD_NUMBER: _ClassVar[int]
     CHUNK_FIELD_NUMBER: _ClassVar[int]
+    LAST_FIELD_NUMBER: _ClassVar[int]
     parent: str
     chunk: bytes
-    def __init__(self, parent: _Optional[str] = ..., chunk: _Optional[bytes] = ...) -> None: ...
+    last: bool
+    def __init__(self, parent: _Optional[str] = ..., chunk: _Optional[bytes] = ..., last: _Optional[bool] = ...) -> None: ...
 
 class CompleteUploadRequest(_message.Message):
     __slots__ = ("name", "parts", "md5", "sha256")
