@@ -103,9 +103,9 @@ class TrainingDatasets:
 _ONLY_REPORT = [
     QualityRule(check=name, action=QualityRule.REPORT)
     for name, number in QualityCheck.items()
-    if number
+    if number not in (QualityCheck.QUALITY_CHECK_UNSPECIFIED, QualityCheck.UNEXPECTED_LANGUAGE)
 ]
-"""The dataset has the rows that are trained on: all of them."""
+"""The dataset has the rows that are trained on: all of them. No language is unexpected."""
 
 
 def _wants_dataset(job: TrainingJob) -> bool:
