@@ -70,7 +70,7 @@ docs: $(VENV)/.dev ## Write the generated parts of docs/datasets.md
 	$(BIN)/python scripts/make_datasets_page.py
 
 ##@ Measure it
-bench-datasets: .venv-bench/.bench ## Measure the dataset service beside its peers (40 minutes; leave the machine alone)
+bench-datasets: .venv-bench/.bench ## Measure the dataset service beside its peers (half an hour; leave the machine alone)
 	.venv-bench/bin/python -m benchmarks.datasets
 
 ##@ Clean up
