@@ -9,8 +9,8 @@ WAITING   := -n 2 --dist loadfile tests/architecture tests/contract tests/hostil
 TYPED  := services scripts models/make_starter examples benchmarks tests
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev demo up test test-full check fmt lint type imports proto proto-check \
-        starter-model examples docs bench-datasets clean
+.PHONY: help install install-dev demo up test test-faults test-full check fmt lint type imports proto proto-check \
+        starter-model examples docs bench-datasets bench-preflight bench-trainer clean
 
 ##@ Use it
 help: ## List the targets
@@ -29,6 +29,9 @@ install: $(VENV)/.standalone ## Install the platform into .venv
 test: $(VENV)/.dev check ## Install, then all checks and tests (long campaigns left to test-full)
 	$(BIN)/python -m pytest -m "not full" $(WAITING)
 	$(BIN)/python -m pytest -m "not full" $(COMPUTING)
+
+test-faults: $(VENV)/.dev ## The campaign of kills at its full count (8 minutes; part of test-full)
+	$(BIN)/python -m pytest -m full --timeout 1500 -s tests/e2e/test_faults.py
 
 test-full: $(VENV)/.dev ## The long campaigns at their full counts
 	$(BIN)/python -m pytest -m full --timeout 1500 $(WAITING)
@@ -73,9 +76,15 @@ docs: $(VENV)/.dev ## Write the generated parts of docs/datasets.md
 bench-datasets: .venv-bench/.bench ## Measure the dataset service beside its peers (half an hour; leave the machine alone)
 	.venv-bench/bin/python -m benchmarks.datasets
 
+bench-preflight: $(VENV)/.dev ## Measure the memory of runs beside its estimate (ten minutes; leave the machine alone)
+	$(BIN)/python -m benchmarks.preflight
+
+bench-trainer: $(VENV)/.dev .venv-llamafactory/.bench ## Measure the trainer beside its peers (half an hour; leave the machine alone)
+	$(BIN)/python -m benchmarks.trainer
+
 ##@ Clean up
 clean: ## Remove what the targets above made
-	rm -rf $(VENV) .venv-bench demo-report .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) .venv-* demo-report .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11) and "Luthier needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
@@ -93,4 +102,10 @@ $(VENV)/.dev: pyproject.toml constraints.txt $(VENV)/.standalone
 .venv-bench/.bench: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/python -m pip --disable-pip-version-check install --quiet -c constraints.txt -e ".[standalone,dev,bench]"
+	@touch $@
+
+# Apart: it needs older libraries. --no-deps leaves out torchvision and torchaudio.
+.venv-llamafactory/.bench: benchmarks/trainer/llamafactory.txt
+	$(PYTHON) -m venv .venv-llamafactory
+	.venv-llamafactory/bin/python -m pip --disable-pip-version-check install --quiet --no-deps -r benchmarks/trainer/llamafactory.txt
 	@touch $@

@@ -341,14 +341,14 @@ async def test_a_record_that_cannot_be_announced_holds_up_no_other(
     def picky(record: str, value: bytes | None, revision: int) -> tuple[str, FileCreated]:
         if record == name(1):
             raise ValueError("a defect")
-        return f"luthier.test.{revision}", FileCreated(name=record)
+        return f"luthier.test.v1.{revision}", FileCreated(name=record)
 
     for number in range(4):
         await records.create(name(number), b"{}")
     heard = Heard()
     async with (
         Announcer(records, picky, source="test"),
-        Subscription(nats.jetstream(), ["luthier.test.>"], heard, durable="reader"),
+        Subscription(nats.jetstream(), ["luthier.test.v1.>"], heard, durable="reader"),
     ):
         await eventually(lambda: heard.names() == {name(0), name(2), name(3)})
 

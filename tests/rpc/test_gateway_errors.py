@@ -78,7 +78,6 @@ async def test_routes_that_do_not_exist_are_told_in_the_same_form(sdk: Sdk) -> N
         lambda c: c.embeddings.create(model="luthier-starter", input="text"),
         lambda c: c.responses.create(model="luthier-starter", input="text"),
         lambda c: c.batches.list(),
-        lambda c: c.fine_tuning.jobs.pause("ftjob-1"),
         lambda c: c.get("/", cast_to=object),
     ]
     for work in works:

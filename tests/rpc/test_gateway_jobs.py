@@ -1,4 +1,4 @@
-"""Fine-tuning jobs through the official SDK."""
+"""Fine-tuning jobs through the official SDK: how they are listed, watched and steered."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import httpx2
 import openai
 import pytest
 from google.rpc import code_pb2, status_pb2
-from luthier.trainer.v1 import training_job_pb2, training_job_service_pb2
+from luthier.trainer.v1 import training_job_pb2, training_job_service_pb2, tuning_pb2
 from luthier_common.errors import FailedPrecondition, InvalidArgument
 from luthier_common.rpc.status import to_status
+from openai.types.fine_tuning import FineTuningJob
+from openai.types.fine_tuning.jobs import FineTuningJobCheckpoint
 
 from tests.support.scripted_owners import Owners
 from tests.support.sdk import Sdk
@@ -18,150 +20,7 @@ from tests.support.sdk import Sdk
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 Job = training_job_pb2.TrainingJob
-Create = training_job_service_pb2.CreateTrainingJobRequest
 BASE = "luthier-starter"
-
-
-def given(owners: Owners) -> dict[str, Any]:
-    """Return the hyperparameters that reached the trainer; absent ones are `auto`."""
-    job = owners.last(Create).training_job
-    return {field.name: value for field, value in job.supervised.hyperparameters.ListFields()}
-
-
-async def test_a_job_is_created_with_everything_left_to_auto(sdk: Sdk, owners: Owners) -> None:
-    job = await sdk(lambda c: c.fine_tuning.jobs.create(model=BASE, training_file="file-rows"))
-    request = owners.last(Create)
-    assert request.parent == "projects/default"
-    assert request.training_job.base_model == "projects/library/baseModels/luthier-starter"
-    assert request.training_job.training_file == "projects/default/files/file-rows"
-    assert request.training_job.HasField("supervised")
-    assert given(owners) == {}
-    assert job.id.startswith("ftjob-")
-    assert job.object == "fine_tuning.job"
-    assert job.model == BASE
-    assert job.training_file == "file-rows"
-    assert job.validation_file is None
-    assert job.organization_id == "default"
-    assert job.status == "validating_files"
-    assert job.seed == 42
-    assert job.created_at > 0
-    assert (job.finished_at, job.fine_tuned_model, job.trained_tokens) == (None, None, None)
-    assert job.error is None
-    assert job.result_files == []
-    assert job.hyperparameters.n_epochs == "auto"
-    assert job.hyperparameters.batch_size == "auto"
-    assert job.hyperparameters.learning_rate_multiplier == "auto"
-
-
-async def test_everything_a_caller_fixes_reaches_the_trainer(sdk: Sdk, owners: Owners) -> None:
-    job = await sdk(
-        lambda c: c.fine_tuning.jobs.create(
-            model=BASE,
-            training_file="file-rows",
-            validation_file="file-checks",
-            suffix="support desk",
-            seed=7,
-            metadata={"team": "north"},
-            method={
-                "type": "supervised",
-                "supervised": {
-                    "hyperparameters": {
-                        "n_epochs": 3,
-                        "batch_size": "auto",
-                        "learning_rate_multiplier": 0.5,
-                    }
-                },
-            },
-        )
-    )
-    sent = owners.last(Create).training_job
-    assert sent.validation_file == "projects/default/files/file-checks"
-    assert (sent.suffix, sent.seed, dict(sent.metadata)) == ("support desk", 7, {"team": "north"})
-    assert given(owners) == {"epoch_count": 3, "learning_rate_multiplier": 0.5}
-    assert (job.seed, job.metadata, job.validation_file) == (7, {"team": "north"}, "file-checks")
-    assert job.method.type == "supervised"
-    shown = job.method.supervised.hyperparameters
-    assert (shown.n_epochs, shown.batch_size, shown.learning_rate_multiplier) == (3, "auto", 0.5)
-
-
-async def test_hyperparameters_of_our_own_travel_in_the_same_place(
-    sdk: Sdk, owners: Owners
-) -> None:
-    own = {"lora_rank": 16, "lora_alpha": 32, "retain_share": 0.25}
-    method: Any = {"type": "supervised", "supervised": {"hyperparameters": own}}
-    await sdk(
-        lambda c: c.fine_tuning.jobs.create(model=BASE, training_file="file-rows", method=method)
-    )
-    assert given(owners) == own
-
-
-async def test_the_older_place_of_hyperparameters_is_understood(sdk: Sdk, owners: Owners) -> None:
-    job = await sdk(
-        lambda c: c.fine_tuning.jobs.create(
-            model=BASE,
-            training_file="file-rows",
-            hyperparameters={"n_epochs": 2, "batch_size": 4, "learning_rate_multiplier": "auto"},
-        )
-    )
-    assert given(owners) == {"epoch_count": 2, "batch_size": 4}
-    assert (job.hyperparameters.n_epochs, job.hyperparameters.batch_size) == (2, 4)
-
-
-async def test_a_model_of_the_project_hides_the_librarys_of_that_name(
-    sdk: Sdk, owners: Owners
-) -> None:
-    own = owners.add_model(BASE, project="default")
-    await sdk(lambda c: c.fine_tuning.jobs.create(model=BASE, training_file="file-rows"))
-    assert owners.last(Create).training_job.base_model == own.name
-
-
-@pytest.mark.parametrize("kind", ["dpo", "reinforcement"])
-async def test_a_method_that_is_not_offered_is_refused(sdk: Sdk, owners: Owners, kind: str) -> None:
-    method: Any = {"type": kind}
-    with pytest.raises(openai.BadRequestError) as caught:
-        await sdk(lambda c: c.fine_tuning.jobs.create(model=BASE, training_file="f", method=method))
-    assert (caught.value.param, caught.value.code) == ("method.type", "unsupported_method")
-    assert kind in caught.value.message
-
-
-async def test_an_integration_is_refused_rather_than_forgotten(sdk: Sdk) -> None:
-    wanted: Any = [{"type": "wandb", "wandb": {"project": "p"}}]
-    with pytest.raises(openai.BadRequestError) as caught:
-        await sdk(
-            lambda c: c.fine_tuning.jobs.create(model=BASE, training_file="f", integrations=wanted)
-        )
-    assert caught.value.param == "integrations"
-
-
-async def test_tuning_a_tuned_model_is_refused_in_so_many_words(sdk: Sdk, owners: Owners) -> None:
-    owners.add_adapter("ad-1")
-    with pytest.raises(openai.BadRequestError) as caught:
-        await sdk(
-            lambda c: c.fine_tuning.jobs.create(
-                model=f"ft:{BASE}:default:support:ad-1", training_file="f"
-            )
-        )
-    assert (caught.value.param, caught.value.code) == ("model", "unsupported_model")
-
-
-async def test_an_unknown_base_model_is_a_bad_request(sdk: Sdk, owners: Owners) -> None:
-    with pytest.raises(openai.BadRequestError) as caught:
-        await sdk(lambda c: c.fine_tuning.jobs.create(model="gpt-4o", training_file="f"))
-    assert (caught.value.param, caught.value.code) == ("model", "model_not_found")
-    assert not owners.jobs
-
-
-async def test_what_the_trainer_refuses_is_told_in_openais_words(sdk: Sdk, owners: Owners) -> None:
-    field = "training_job.supervised.hyperparameters.epoch_count"
-    owners.failures[Create] = InvalidArgument(
-        "epoch_count must be 1 to 1000, not 0", reason="HYPERPARAMETER_OUT_OF_RANGE", field=field
-    )
-    with pytest.raises(openai.BadRequestError) as caught:
-        await sdk(lambda c: c.fine_tuning.jobs.create(model=BASE, training_file="file-rows"))
-    assert caught.value.param == "method.supervised.hyperparameters.n_epochs"
-    assert caught.value.code == "hyperparameter_out_of_range"
-    assert "n_epochs must be 1 to 1000" in caught.value.message
-    assert "epoch_count" not in caught.value.message
 
 
 async def test_jobs_are_paged_newest_first(sdk: Sdk, owners: Owners) -> None:
@@ -215,6 +74,8 @@ async def test_metadata_null_wants_jobs_without_any(
         (Job.QUEUED, "queued"),
         (Job.RUNNING, "running"),
         (Job.CANCELLING, "running"),
+        (Job.PAUSING, "pausing"),
+        (Job.PAUSED, "paused"),
         (Job.SUCCEEDED, "succeeded"),
         (Job.FAILED, "failed"),
         (Job.CANCELLED, "cancelled"),
@@ -262,6 +123,70 @@ async def test_a_job_that_succeeded_names_its_model_and_checkpoint(
     assert checkpoint.metrics.valid_loss == 0.75
 
 
+async def test_checkpoints_on_the_way_are_models_and_are_paged(sdk: Sdk, owners: Owners) -> None:
+    job = owners.add_job("ftjob-a", state=Job.RUNNING, suffix="support")
+    for step in (10, 20, 30):
+        adapter = owners.add_adapter(f"a12-s{step}")
+        job.checkpoints.add(step=step, adapter=adapter.name, metrics={"valid_loss": 1 / step})
+    found = await sdk.all(lambda c: c.fine_tuning.jobs.checkpoints.list("ftjob-a", limit=2))
+    assert [one.id for one in found] == ["ftckpt-a-30", "ftckpt-a-20", "ftckpt-a-10"]
+    assert [one.step_number for one in found] == [30, 20, 10]
+    assert found[0].metrics.valid_loss == 1 / 30
+    model = await sdk(lambda c: c.models.retrieve(found[0].fine_tuned_model_checkpoint))
+    assert model.id == f"ft:{BASE}:default:support:a12:ckpt-step-30"
+    page = await sdk(lambda c: c.fine_tuning.jobs.checkpoints.list("ftjob-a", limit=2))
+    assert page.has_more is True
+
+
+async def test_a_checkpoint_of_another_job_is_no_place_to_go_on_from(
+    sdk: Sdk, owners: Owners
+) -> None:
+    owners.add_job("ftjob-a")
+    with pytest.raises(openai.BadRequestError) as caught:
+        await sdk(lambda c: c.fine_tuning.jobs.checkpoints.list("ftjob-a", after="ftckpt-b-1"))
+    assert caught.value.param == "after"
+
+
+async def test_a_waiting_job_says_where_it_stands(sdk: Sdk, owners: Owners) -> None:
+    job = owners.add_job("ftjob-a", queue_position=3, priority=7)
+    job.estimated_start_time.seconds = 1_800_000_000
+    shown = await sdk(lambda c: c.fine_tuning.jobs.retrieve("ftjob-a"))
+    assert (shown.queue_position, shown.estimated_start) == (3, 1_800_000_000)
+    assert shown.priority == 7
+
+
+async def test_a_job_whose_result_is_held_back_says_why(sdk: Sdk, owners: Owners) -> None:
+    gate = training_job_pb2.PublicationGate(metric="rougeL", threshold=0.5)
+    owners.add_job(
+        "ftjob-a", state=Job.SUCCEEDED, gate=gate, gate_failure="rougeL is 0.4; at least 0.5"
+    )
+    shown = await sdk(lambda c: c.fine_tuning.jobs.retrieve("ftjob-a"))
+    assert shown.gate == {"metric": "rougeL", "threshold": 0.5}
+    assert shown.gate_failure == "rougeL is 0.4; at least 0.5"
+
+
+async def test_what_auto_chose_is_told_with_its_reasons(sdk: Sdk, owners: Owners) -> None:
+    job = owners.add_job("ftjob-a")
+    job.resolved_hyperparameters.reasons.append("rank 8: it holds the data")
+    shown = await sdk(lambda c: c.fine_tuning.jobs.retrieve("ftjob-a"))
+    assert shown.auto_reasons == ["rank 8: it holds the data"]
+
+
+async def test_a_job_is_the_sdks_job_in_every_field(
+    http: httpx2.AsyncClient, owners: Owners
+) -> None:
+    # The SDK itself reads answers without checking them.
+    checkpoint = training_job_pb2.TrainingCheckpoint(step=1, adapter="projects/default/adapters/a")
+    for state in (Job.VALIDATING, Job.RUNNING, Job.SUCCEEDED):
+        owners.add_job(f"ftjob-{state}", state=state, checkpoints=[checkpoint])
+    preference = tuning_pb2.PreferenceTuningSpec(beta=0.5)
+    owners.add_job("ftjob-dpo", preference=preference, state=Job.RUNNING)
+    for job in (await http.get("/fine_tuning/jobs")).json()["data"]:
+        FineTuningJob.model_validate(job, strict=True)
+    page = (await http.get(f"/fine_tuning/jobs/ftjob-{Job.RUNNING}/checkpoints")).json()
+    FineTuningJobCheckpoint.model_validate(page["data"][0], strict=True)
+
+
 async def test_a_job_under_way_has_no_checkpoints(sdk: Sdk, owners: Owners) -> None:
     owners.add_job("ftjob-a", state=Job.RUNNING)
     page = await sdk(lambda c: c.fine_tuning.jobs.checkpoints.list("ftjob-a"))
@@ -294,6 +219,28 @@ async def test_cancelling_sends_no_body_and_returns_the_job(sdk: Sdk, owners: Ow
     job = await sdk(lambda c: c.fine_tuning.jobs.cancel("ftjob-a"))
     assert (job.id, job.status) == ("ftjob-a", "running")
     assert owners.jobs["projects/default/trainingJobs/ftjob-a"].state == Job.CANCELLING
+
+
+async def test_a_job_is_paused_and_resumed_without_a_body(sdk: Sdk, owners: Owners) -> None:
+    owners.add_job("ftjob-a", state=Job.RUNNING)
+    assert (await sdk(lambda c: c.fine_tuning.jobs.pause("ftjob-a"))).status == "pausing"
+    owners.jobs["projects/default/trainingJobs/ftjob-a"].state = Job.PAUSED
+    assert (await sdk(lambda c: c.fine_tuning.jobs.retrieve("ftjob-a"))).status == "paused"
+    assert (await sdk(lambda c: c.fine_tuning.jobs.resume("ftjob-a"))).status == "queued"
+
+
+async def test_a_pause_that_is_too_late_is_a_conflict_that_is_not_retried(
+    sdk: Sdk, owners: Owners
+) -> None:
+    owners.add_job("ftjob-a", state=Job.SUCCEEDED)
+    kinds = training_job_service_pb2.PauseTrainingJobRequest
+    owners.failures[kinds] = FailedPrecondition(
+        "projects/default/trainingJobs/ftjob-a has ended", reason="JOB_ENDED"
+    )
+    with pytest.raises(openai.ConflictError) as caught:
+        await sdk(lambda c: c.with_options(max_retries=2).fine_tuning.jobs.pause("ftjob-a"))
+    assert caught.value.code == "job_ended"
+    assert len([one for one in owners.requests if isinstance(one, kinds)]) == 1
 
 
 async def test_cancelling_an_ended_job_is_a_conflict_that_is_not_retried(
@@ -348,6 +295,8 @@ async def test_an_absent_job_is_not_found_wherever_it_is_named(sdk: Sdk) -> None
     works: list[Any] = [
         lambda c: c.fine_tuning.jobs.retrieve("ftjob-none"),
         lambda c: c.fine_tuning.jobs.cancel("ftjob-none"),
+        lambda c: c.fine_tuning.jobs.pause("ftjob-none"),
+        lambda c: c.fine_tuning.jobs.resume("ftjob-none"),
         lambda c: c.fine_tuning.jobs.list_events("ftjob-none"),
         lambda c: c.fine_tuning.jobs.checkpoints.list("ftjob-none"),
     ]

@@ -137,7 +137,6 @@ def holding(path: str, content: object) -> Callable[[Path], None]:
 CONFIG = {"architectures": ["LlamaForCausalLM"], "max_position_embeddings": 512}
 MISSING_SHARD = {"weight_map": {"a": "model-2.safetensors"}}
 HOSTILE = [
-    (without("tokenizer_config.json"), "CHAT_TEMPLATE_MISSING"),
     (holding("model.safetensors", b"\x80\x04\x95 a pickle" * 9), "NOT_SAFETENSORS"),
     (holding("model.safetensors", safetensors_bytes({"a": [9, 9]})[:-1]), "NOT_SAFETENSORS"),
     (holding("model.safetensors", struct.pack("<Q", 10**9) + b"{}"), "NOT_SAFETENSORS"),

@@ -8,12 +8,16 @@ from pathlib import Path
 import pytest
 from google.protobuf.message import Message
 from luthier.dataset.v1.file_pb2 import File
+from luthier.inference.v1.adapter_pb2 import Adapter
+from luthier.inference.v1.adapter_service_pb2 import CreateAdapterRequest, DeleteAdapterRequest
 from luthier.trainer.v1 import training_job_service_pb2 as api
 from luthier.trainer.v1.events_pb2 import TrainingJobChanged
-from luthier.trainer.v1.training_job_pb2 import (
+from luthier.trainer.v1.training_job_pb2 import PublicationGate, TrainingJob
+from luthier.trainer.v1.tuning_pb2 import (
     Hyperparameters,
+    PreferenceTuningSpec,
     SupervisedTuningSpec,
-    TrainingJob,
+    TuningMode,
 )
 from luthier_common.errors import (
     AlreadyExists,
@@ -27,13 +31,20 @@ from luthier_common.nats_client import open_nats
 
 from tests.support.eventually import eventually
 from tests.support.grpc_server import caller
-from tests.support.tiny_model import save_base
-from tests.support.trainer_house import ACME, House, open_house
+from tests.support.tiny_model import save_adapter, save_base
+from tests.support.trainer_house import ACME, ROWS, House, open_house
 
 
 @pytest.fixture(scope="module")
 def snapshot(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_base(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="module")
+def adapter(tmp_path_factory: pytest.TempPathFactory, snapshot: Path) -> Path:
+    folder = save_adapter(tmp_path_factory.mktemp("adapter"), snapshot, seed=1)
+    (folder / "README.md").unlink(missing_ok=True)
+    return folder
 
 
 @pytest.fixture
@@ -128,6 +139,26 @@ BAD: dict[str, tuple[Callable[[House], TrainingJob], type[PlatformError], str | 
         InvalidArgument,
         "training_job.metadata",
     ),
+    "a high priority": (
+        lambda h: h.draft(priority=101),
+        InvalidArgument,
+        "training_job.priority",
+    ),
+    "a beta of nothing": (
+        lambda h: h.draft(supervised=None, preference=PreferenceTuningSpec(beta=0)),
+        InvalidArgument,
+        "training_job.preference.beta",
+    ),
+    "a gate that asks for nothing": (
+        lambda h: h.draft(gate=PublicationGate(metric="train_loss")),
+        InvalidArgument,
+        "training_job.gate",
+    ),
+    "a regression file of another project": (
+        lambda h: h.draft(regression_file=h.rows.name.replace("acme", "other")),
+        NotFound,
+        None,
+    ),
     "a rank of nothing": (
         lambda h: h.draft(
             supervised=SupervisedTuningSpec(hyperparameters=Hyperparameters(lora_rank=0))
@@ -185,15 +216,102 @@ async def test_a_chosen_id_is_taken_once(house: House) -> None:
         await house.create(training_job_id="mine")
 
 
-async def test_validate_only_stores_nothing(house: House) -> None:
+async def test_validate_only_tells_everything_and_stores_nothing(house: House) -> None:
     job = await house.create(validate_only=True)
+    assert job.preflight.trainable_parameters > 0
+    assert job.resolved_hyperparameters.epoch_count >= 1
+    assert job.base_model_digest == house.base.digest
     with pytest.raises(NotFound):
         await house.trainer.get(job.name)
+
+
+async def test_validate_only_says_what_would_fail_the_job(house: House) -> None:
+    given = SupervisedTuningSpec(hyperparameters=Hyperparameters(retain_share=0.5))
+    with pytest.raises(InvalidArgument, match="no general rows"):
+        await house.create(house.draft(supervised=given), validate_only=True)
+
+
+async def test_a_queued_job_tells_what_it_will_need(house: House) -> None:
+    job = await house.create()
+    job = await house.trainer.until(job.name, TrainingJob.RUNNING)
+    assert job.preflight.trainable_parameters > 0
+
+
+async def published(house: House, folder: Path) -> Adapter:
+    """Return an adapter that acme has published."""
+    request = CreateAdapterRequest(
+        parent=ACME, adapter=await house.inference.adapter(folder, house.base), adapter_id="mine"
+    )
+    created: Adapter = await house.inference.adapters().CreateAdapter(request)
+    return created
+
+
+async def test_a_job_of_preferences_pins_what_it_names(house: House, adapter: Path) -> None:
+    start = await published(house, adapter)
+    notes = await house.dataset.add(ROWS, "regression.jsonl")
+    draft = house.draft(
+        supervised=None,
+        preference=PreferenceTuningSpec(beta=0.3),
+        start_adapter=start.name,
+        regression_file=notes.name,
+        priority=7,
+        gate=PublicationGate(metric="train_loss", threshold=1.5),
+    )
+    job = await house.create(draft, request_id="once")
+    assert job.preference.beta == 0.3
+    assert not job.HasField("supervised")
+    assert (job.start_adapter, job.start_adapter_digest) == (start.name, start.digest)
+    assert (job.regression_file, job.regression_file_sha256) == (notes.name, notes.sha256)
+    assert (job.priority, job.gate.threshold) == (7, 1.5)
+    assert (await house.create(draft, request_id="once")).name == job.name
+    for other in ({"priority": 8}, {"start_adapter": ""}, {"gate": None}):
+        changed = TrainingJob(**{f.name: v for f, v in draft.ListFields()} | other)
+        with pytest.raises(InvalidArgument) as caught:
+            await house.create(changed, request_id="once")
+        assert caught.value.reason == "REQUEST_ID_REUSED"
+
+
+async def test_an_adapter_that_cannot_be_gone_on_from_is_refused(
+    house: House, adapter: Path, tmp_path: Path
+) -> None:
+    start = await published(house, adapter)
+    full = SupervisedTuningSpec(hyperparameters=Hyperparameters(tuning_mode=TuningMode.FULL))
+    other = await house.inference.import_base(save_base(tmp_path / "other", seed=2), name="other")
+    field = "training_job.start_adapter"
+    for draft, kind in (
+        (house.draft(start_adapter=start.name, supervised=full), InvalidArgument),
+        (house.draft(start_adapter=start.name, base_model=other.name), InvalidArgument),
+        (house.draft(start_adapter="mine"), InvalidArgument),
+    ):
+        with pytest.raises(kind) as caught:
+            await house.create(draft)
+        assert caught.value.field == field
+    for name in (f"{ACME}/adapters/absent", start.name.replace("acme", "other")):
+        with pytest.raises(NotFound):
+            await house.create(house.draft(start_adapter=name))
+    await house.inference.adapters().DeleteAdapter(DeleteAdapterRequest(name=start.name))
+    with pytest.raises(PlatformError) as refused:
+        await house.create(house.draft(start_adapter=start.name))
+    assert isinstance(refused.value, FailedPrecondition | NotFound)
+
+
+async def test_an_adapter_that_is_held_back_cannot_be_gone_on_from(
+    house: House, adapter: Path
+) -> None:
+    held = await house.inference.adapter(adapter, house.base)
+    held.hold_reason = "rougeL is 0.2; the gate asks for at least 0.3"
+    request = CreateAdapterRequest(parent=ACME, adapter=held, adapter_id="held")
+    name = (await house.inference.adapters().CreateAdapter(request)).name
+    with pytest.raises(FailedPrecondition, match="rougeL is") as caught:
+        await house.create(house.draft(start_adapter=name))
+    assert caught.value.reason == "ADAPTER_HELD"
 
 
 FOREIGN: dict[str, Callable[[str], Message]] = {
     "GetTrainingJob": lambda name: api.GetTrainingJobRequest(name=name),
     "CancelTrainingJob": lambda name: api.CancelTrainingJobRequest(name=name),
+    "PauseTrainingJob": lambda name: api.PauseTrainingJobRequest(name=name),
+    "ResumeTrainingJob": lambda name: api.ResumeTrainingJobRequest(name=name),
     "ListTrainingJobEvents": lambda name: api.ListTrainingJobEventsRequest(parent=name),
 }
 

@@ -40,6 +40,7 @@ class Ear(RunServiceServicer):
         self.reports: list[api.ReportRunRequest] = []
         self.completions: list[api.CompleteRunRequest] = []
         self.stop = False
+        self.pause = False
         self.deaf: list[PlatformError] = []
         self.busy: list[PlatformError] = []
 
@@ -47,7 +48,13 @@ class Ear(RunServiceServicer):
         if self.deaf:
             raise self.deaf.pop(0)
         self.reports.append(request)
-        return api.ReportRunResponse(stop=self.stop)
+        return api.ReportRunResponse(stop=self.stop, pause=self.pause)
+
+    async def CommitResumeState(self, request: api.CommitResumeStateRequest, context: Any) -> Empty:
+        raise AssertionError("nothing here saves a state")
+
+    async def PublishCheckpoint(self, request: api.PublishCheckpointRequest, context: Any) -> Empty:
+        raise AssertionError("nothing here publishes a checkpoint")
 
     async def CompleteRun(self, request: api.CompleteRunRequest, context: Any) -> Empty:
         if self.busy:
@@ -133,6 +140,18 @@ async def test_a_run_that_is_told_to_stop_stops(ear: Ear, reporter: Reporter) ->
     ear.stop = True
     await asyncio.wait_for(reporter.run(), 10)
     assert board_of(reporter).stop.is_set()
+
+
+async def test_a_run_that_is_told_to_pause_hears_it_and_goes_on_reporting(
+    ear: Ear, reporter: Reporter
+) -> None:
+    ear.pause = True
+    running = asyncio.create_task(reporter.run())
+    await eventually(board_of(reporter).pause.is_set)
+    heard = len(ear.reports)
+    await eventually(lambda: len(ear.reports) > heard)  # saving takes time, and it is alive
+    assert not board_of(reporter).stop.is_set()
+    running.cancel()
 
 
 async def test_a_result_survives_a_trainer_that_is_away_and_a_report_that_fails(

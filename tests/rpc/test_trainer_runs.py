@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
@@ -13,10 +13,8 @@ from luthier.trainer.v1 import training_job_service_pb2 as api
 from luthier.trainer.v1.run_service_pb2 import CompleteRunRequest, ReportRunRequest
 from luthier.trainer.v1.run_service_pb2_grpc import RunServiceStub
 from luthier.trainer.v1.training_job_pb2 import (
-    ArtifactFile,
     TrainingJob,
     TrainingJobEvent,
-    TrainingResult,
 )
 from luthier_common.errors import Aborted, FailedPrecondition, InvalidArgument, PermissionDenied
 from luthier_common.identity import Role
@@ -24,12 +22,9 @@ from luthier_common.rpc.status import to_status
 
 from tests.support.eventually import eventually
 from tests.support.grpc_server import caller
-from tests.support.inference_service import Inference
 from tests.support.tiny_model import save_adapter, save_base
-from tests.support.trainer_house import House, open_house
-from tests.support.trainer_service import Stage, Trainer, trainer_service
-
-CSV = b"step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy\n1,2.5,0.1,,\n"
+from tests.support.trainer_house import FIGURES, House, open_house
+from tests.support.trainer_service import Stage
 
 
 @pytest.fixture(scope="module")
@@ -50,36 +45,6 @@ async def house(tmp_path: Path, snapshot: Path) -> AsyncIterator[House]:
         yield opened
 
 
-async def result_of(inference: Inference, adapter: Path) -> TrainingResult:
-    """Store an adapter's files and figures as a run does."""
-    files = [await inference.upload(path, "acme") for path in sorted(adapter.iterdir())]
-    figures = await inference.blobs.put_bytes("acme", CSV)
-    return TrainingResult(
-        adapter_files=[
-            ArtifactFile(path=file.path, sha256=file.sha256, size_bytes=file.size_bytes)
-            for file in files
-        ],
-        metrics={"train_loss": 0.5},
-        trained_tokens=123,
-        trainable_parameters=10,
-        total_parameters=100,
-        quantized_layers=14,
-        metrics_file=ArtifactFile(
-            path="step_metrics.csv", sha256=figures.sha256, size_bytes=figures.size
-        ),
-    )
-
-
-def restarted(house: House, folder: Path, stage: Stage) -> AbstractAsyncContextManager[Trainer]:
-    return trainer_service(
-        folder,
-        house.inference.nats_url,
-        house.dataset.address,
-        house.inference.address,
-        stage=stage,
-    )
-
-
 async def test_a_committed_result_becomes_a_served_adapter_and_a_file_of_figures(
     house: House, adapter: Path
 ) -> None:
@@ -87,7 +52,7 @@ async def test_a_committed_result_becomes_a_served_adapter_and_a_file_of_figures
     job = await house.create(house.draft(suffix="care"))
     run = await trainer.stage.run()
     assert run.base.digest == house.base.digest
-    await trainer.complete(run, await result_of(house.inference, adapter))
+    await trainer.complete(run, await house.result(adapter))
     done = await trainer.until(job.name, TrainingJob.SUCCEEDED)
     assert done.HasField("end_time")
     published = await house.inference.adapters().GetAdapter(GetAdapterRequest(name=done.adapter))
@@ -97,8 +62,8 @@ async def test_a_committed_result_becomes_a_served_adapter_and_a_file_of_figures
     assert published.configuration["quantization"] == "nf4, double"
     (figures,) = done.result_files
     assert house.dataset.files[figures].purpose == File.FINE_TUNE_RESULTS
-    assert await house.dataset.content(figures) == CSV
-    assert not run.folder.exists()
+    assert await house.dataset.content(figures) == FIGURES
+    await eventually(lambda: not run.folder.exists())
     assert (await trainer.messages(job.name))[-1] == "The job has successfully completed"
 
 
@@ -106,7 +71,7 @@ async def test_reports_become_progress_and_about_a_hundred_metrics_events(house:
     job = await house.create()
     run = await house.trainer.stage.run()
     for step in range(1, 401):
-        assert not await house.trainer.report(run, step, total=400)
+        assert not (await house.trainer.report(run, step, total=400)).stop
     progress = (await house.trainer.get(job.name)).progress
     assert (progress.step, progress.total_steps) == (400, 400)
     charted = [e for e in await house.trainer.events(job.name) if e.HasField("metrics")]
@@ -130,7 +95,7 @@ async def test_a_run_that_dies_is_tried_again_and_a_third_time_fails_the_job(
     assert "signal 9" in failed.error.message
     events = await trainer.events(job.name)
     warnings = [event.message for event in events if event.level == TrainingJobEvent.WARN]
-    assert warnings == 2 * ["The run ended (signal 9); it starts again from its last checkpoint"]
+    assert warnings == 2 * ["The run ended (signal 9); it will start over"]
     assert events[-1].level == TrainingJobEvent.ERROR
 
 
@@ -143,8 +108,8 @@ async def test_a_run_of_an_earlier_epoch_is_not_heard(house: House, adapter: Pat
     with pytest.raises(Aborted):
         await trainer.report(first, 5)
     with pytest.raises(Aborted):
-        await trainer.complete(first, await result_of(house.inference, adapter))
-    assert not await trainer.report(second, 6)
+        await trainer.complete(first, await house.result(adapter))
+    assert not (await trainer.report(second, 6)).stop
     now = await trainer.get(job.name)
     assert (now.progress.step, now.HasField("result")) == (6, False)
 
@@ -183,13 +148,13 @@ async def test_a_run_of_a_cancelled_job_is_told_to_stop(house: House) -> None:
     job = await house.create()
     run = await trainer.stage.run()
     await trainer.jobs().CancelTrainingJob(api.CancelTrainingJobRequest(name=job.name))
-    assert await trainer.report(run, 3)
+    assert (await trainer.report(run, 3)).stop
 
 
 async def test_a_tuned_job_can_no_longer_be_cancelled(house: House, adapter: Path) -> None:
     trainer = house.trainer
     job = await house.create()
-    await trainer.complete(await trainer.stage.run(), await result_of(house.inference, adapter))
+    await trainer.complete(await trainer.stage.run(), await house.result(adapter))
     with pytest.raises(FailedPrecondition):
         await trainer.jobs().CancelTrainingJob(api.CancelTrainingJobRequest(name=job.name))
 
@@ -220,8 +185,8 @@ async def test_an_adapter_that_cannot_be_published_fails_the_job_with_the_reason
 ) -> None:
     trainer = house.trainer
     job = await house.create()
-    result = await result_of(house.inference, adapter)
-    house.inference.flip_byte(result.adapter_files[1].sha256)
+    result = await house.result(adapter)
+    house.inference.flip_byte(result.model_files[1].sha256)
     await trainer.complete(await trainer.stage.run(), result)
     failed = await trainer.until(job.name, TrainingJob.FAILED)
     assert "adapter_model.safetensors" in failed.error.message
@@ -235,11 +200,11 @@ async def test_a_job_that_runs_when_the_trainer_stops_runs_again_without_a_fault
         job = await house.create()
         await house.trainer.stage.run()
         await house.trainer.lifespan.__aexit__(None, None, None)
-        async with restarted(house, tmp_path, stage) as trainer:
+        async with house.restarted(tmp_path, stage) as trainer:
             run = await stage.run()
             assert (run.job.name, run.job.epoch) == (job.name, 2)
             assert (await trainer.get(job.name)).fault_count == 0
-            await trainer.complete(run, await result_of(house.inference, adapter))
+            await trainer.complete(run, await house.result(adapter))
             await trainer.until(job.name, TrainingJob.SUCCEEDED)
 
 
@@ -251,13 +216,23 @@ async def test_a_result_committed_before_the_trainer_stops_is_published_by_its_s
         job = await house.create()
         await house.trainer.stage.run()
         request = CompleteRunRequest(
-            training_job=job.name, epoch=1, result=await result_of(house.inference, adapter)
+            training_job=job.name, epoch=1, result=await house.result(adapter)
         )
         await house.trainer.run_service().CompleteRun(request)
         await house.trainer.lifespan.__aexit__(None, None, None)
-        async with restarted(house, tmp_path, stage) as trainer:
+        async with house.restarted(tmp_path, stage) as trainer:
             await trainer.until(job.name, TrainingJob.SUCCEEDED)
     assert not stage.runs
+
+
+async def test_a_run_that_cannot_be_launched_is_a_fault_with_its_cause(house: House) -> None:
+    trainer = house.trainer
+    trainer.stage.refusals = [OSError(errno.ENOSPC, "No space left on device")]
+    job = await house.create()
+    await trainer.stage.run(1)
+    told = "The run ended (it could not be launched: No space left on device); it will start over"
+    assert told in await trainer.messages(job.name)
+    assert (await trainer.get(job.name)).fault_count == 1
 
 
 async def test_only_services_may_speak_as_runs(house: House) -> None:

@@ -16,6 +16,7 @@ from luthier.inference.v1.generation_service_pb2 import StreamChatRequest
 from luthier.inference.v1.generation_service_pb2_grpc import GenerationServiceStub
 from luthier_common.identity import Identity, IdentitySigner, Role
 from luthier_common.lifespan import Lifespan
+from luthier_common.nats_process import NatsProcess
 from luthier_common.objects.blobs import Blobs
 from luthier_common.objects.directory import DirectoryObjects
 from luthier_common.rpc.client import Channel, connect
@@ -32,13 +33,14 @@ class Inference:
     """A running service, and the store behind it."""
 
     def __init__(
-        self, folder: Path, lifespan: Lifespan, channel: Channel, nats_url: str, address: str
+        self, folder: Path, lifespan: Lifespan, channel: Channel, nats: NatsProcess, address: str
     ) -> None:
         self.objects = folder / "objects"
         self.work = folder / "work"
         self.blobs = Blobs(DirectoryObjects(self.objects))
         self.lifespan = lifespan
-        self.nats_url = nats_url
+        self.nats = nats
+        self.nats_url = nats.url
         self.address = address
         self._channel = channel
 
@@ -144,4 +146,4 @@ async def inference_service(
         server = await build(settings, lifespan)
         signer = IdentitySigner(SECRET)
         channel = await stack.enter_async_context(connect(server.address, signer=signer))
-        yield Inference(folder, lifespan, channel, nats.url, server.address)
+        yield Inference(folder, lifespan, channel, nats, server.address)

@@ -35,6 +35,7 @@ from luthier.inference.v1 import (
     generation_service_pb2_grpc,
 )
 from luthier.trainer.v1 import (
+    preflight_pb2,
     training_job_pb2,
     training_job_service_pb2,
     training_job_service_pb2_grpc,
@@ -108,6 +109,8 @@ class Owners:
     rows: list[dataset_pb2.DatasetRow] = field(default_factory=list)  # of every dataset
     jobs: Shelf[training_job_pb2.TrainingJob] = field(default_factory=Shelf)
     events: Shelf[training_job_pb2.TrainingJobEvent] = field(default_factory=Shelf)
+    preflight: preflight_pb2.Preflight = field(default_factory=preflight_pb2.Preflight)
+    """Of a job that is only to be checked."""
     base_models: Shelf[base_model_pb2.BaseModel] = field(default_factory=Shelf)
     adapters: Shelf[adapter_pb2.Adapter] = field(default_factory=Shelf)
     requests: list[Message] = field(default_factory=list)
@@ -414,10 +417,15 @@ class _Jobs(_Servicer, training_job_service_pb2_grpc.TrainingJobServiceServicer)
     async def CreateTrainingJob(self, request: Any, context: Any) -> training_job_pb2.TrainingJob:
         self._owners.served(request, context)
         name = f"{request.parent}/trainingJobs/{request.training_job_id or new_id('ftjob')}"
-        request.training_job.state = training_job_pb2.TrainingJob.VALIDATING
-        if not request.training_job.HasField("seed"):
-            request.training_job.seed = 42
-        return self._owners.jobs.put(name, request.training_job)
+        job: training_job_pb2.TrainingJob = request.training_job
+        job.state = training_job_pb2.TrainingJob.VALIDATING
+        if not job.HasField("seed"):
+            job.seed = 42
+        if request.validate_only:
+            job.name = name
+            job.preflight.CopyFrom(self._owners.preflight)
+            return job
+        return self._owners.jobs.put(name, job)
 
     async def GetTrainingJob(self, request: Any, context: Any) -> training_job_pb2.TrainingJob:
         self._owners.served(request, context)
@@ -431,9 +439,20 @@ class _Jobs(_Servicer, training_job_service_pb2_grpc.TrainingJobServiceServicer)
         )
 
     async def CancelTrainingJob(self, request: Any, context: Any) -> training_job_pb2.TrainingJob:
+        return self._moved(request, context, training_job_pb2.TrainingJob.CANCELLING)
+
+    async def PauseTrainingJob(self, request: Any, context: Any) -> training_job_pb2.TrainingJob:
+        return self._moved(request, context, training_job_pb2.TrainingJob.PAUSING)
+
+    async def ResumeTrainingJob(self, request: Any, context: Any) -> training_job_pb2.TrainingJob:
+        return self._moved(request, context, training_job_pb2.TrainingJob.QUEUED)
+
+    def _moved(
+        self, request: Any, context: Any, state: training_job_pb2.TrainingJob.State
+    ) -> training_job_pb2.TrainingJob:
         self._owners.served(request, context)
-        job = self._owners.jobs.take(request.name)
-        job.state = training_job_pb2.TrainingJob.CANCELLING
+        job: training_job_pb2.TrainingJob = self._owners.jobs.take(request.name)
+        job.state = state
         return job
 
     async def ListTrainingJobEvents(self, request: Any, context: Any) -> Any:

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from luthier.dataset.v1.file_pb2 import File
 from luthier.inference.v1.base_model_pb2 import BaseModel
 from luthier.trainer.v1 import training_job_service_pb2 as api
-from luthier.trainer.v1.training_job_pb2 import (
-    Hyperparameters,
-    SupervisedTuningSpec,
-    TrainingJob,
-)
+from luthier.trainer.v1.training_job_pb2 import ArtifactFile, TrainingJob, TrainingResult
+from luthier.trainer.v1.tuning_pb2 import Hyperparameters, SupervisedTuningSpec
 
 from tests.support.inference_service import Inference, inference_service
 from tests.support.scripted_datasets import ScriptedDatasets, scripted_datasets
-from tests.support.trainer_service import Trainer, trainer_service
+from tests.support.trainer_service import Stage, Trainer, trainer_service
 
 ACME = "projects/acme"
 ROWS = b"".join(
@@ -34,6 +31,9 @@ ROWS = b"".join(
     + b"\n"
     for n in range(20)
 )
+
+FIGURES = b"step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy\n1,2.5,0.1,,\n"
+"""What a run's file of figures holds."""
 
 
 class House:
@@ -69,6 +69,32 @@ class House:
             parent=ACME, training_job=draft or self.draft(), **fields
         )
         return await self.trainer.jobs().CreateTrainingJob(request)
+
+    async def result(self, adapter: Path) -> TrainingResult:
+        """Store an adapter's files and the figures as a run does."""
+        files = [await self.inference.upload(path, "acme") for path in sorted(adapter.iterdir())]
+        figures = await self.inference.blobs.put_bytes("acme", FIGURES)
+        return TrainingResult(
+            model_files=[
+                ArtifactFile(path=file.path, sha256=file.sha256, size_bytes=file.size_bytes)
+                for file in files
+            ],
+            metrics={"train_loss": 0.5},
+            trained_tokens=123,
+            trainable_parameters=10,
+            total_parameters=100,
+            quantized_layers=14,
+            metrics_file=ArtifactFile(
+                path="step_metrics.csv", sha256=figures.sha256, size_bytes=figures.size
+            ),
+        )
+
+    def restarted(
+        self, folder: Path, stage: Stage | None = None, **options: Any
+    ) -> AbstractAsyncContextManager[Trainer]:
+        """Run a trainer in the place of one that has ended; `options` as of `trainer_service`."""
+        addresses = (self.dataset.address, self.inference.address)
+        return trainer_service(folder, self.inference.nats_url, *addresses, stage=stage, **options)
 
 
 @asynccontextmanager

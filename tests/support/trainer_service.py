@@ -3,30 +3,41 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from luthier.inference.v1.base_model_pb2 import BaseModel
-from luthier.trainer.v1.run_service_pb2 import CompleteRunRequest, ReportRunRequest
+from luthier.trainer.v1.run_service_pb2 import (
+    CommitResumeStateRequest,
+    CompleteRunRequest,
+    ReportRunRequest,
+    ReportRunResponse,
+)
 from luthier.trainer.v1.run_service_pb2_grpc import RunServiceStub
 from luthier.trainer.v1.training_job_pb2 import (
+    ArtifactFile,
     TrainingJob,
     TrainingJobEvent,
     TrainingProgress,
     TrainingResult,
 )
 from luthier.trainer.v1.training_job_service_pb2 import (
+    CancelTrainingJobRequest,
     GetTrainingJobRequest,
     ListTrainingJobEventsRequest,
+    ListTrainingJobsRequest,
+    PauseTrainingJobRequest,
+    ResumeTrainingJobRequest,
 )
 from luthier.trainer.v1.training_job_service_pb2_grpc import TrainingJobServiceStub
 from luthier_common.identity import Identity, IdentitySigner, service_identity
 from luthier_common.lifespan import Lifespan
 from luthier_common.rpc.client import Channel, connect
-from luthier_trainer.app import build
+from luthier_trainer.app import LauncherFor, build
+from luthier_trainer.run_settings import EXIT_GAVE_BACK
 from luthier_trainer.settings import TrainerSettings
 
 from tests.support.eventually import eventually
@@ -47,14 +58,22 @@ class PlayedRun:
     stopped: bool = False
     end: asyncio.Event = field(default_factory=asyncio.Event)
     code: int = 0
+    on_stop: Callable[[], Awaitable[int]] | None = None
+    """What it does when it is told to stop, and its exit code then; it is killed without."""
 
     async def wait(self) -> int:
         await self.end.wait()
         return self.code
 
-    async def stop(self) -> None:
-        self.stopped = not self.end.is_set()
-        self.end.set()
+    async def stop(self, grace_seconds: float) -> None:
+        if self.end.is_set():
+            return
+        self.stopped = True
+        try:
+            async with asyncio.timeout(grace_seconds):
+                self.exit(await self.on_stop() if self.on_stop else -15)
+        except TimeoutError:
+            self.exit(-9)
 
     def exit(self, code: int) -> None:
         self.code = code
@@ -66,8 +85,12 @@ class Stage:
 
     def __init__(self) -> None:
         self.runs: list[PlayedRun] = []
+        self.refusals: list[OSError] = []
+        """What becomes of the next launches."""
 
     async def launch(self, job: TrainingJob, base: BaseModel, folder: Path) -> PlayedRun:
+        if self.refusals:
+            raise self.refusals.pop(0)
         run = PlayedRun(job, base, folder)
         self.runs.append(run)
         return run
@@ -79,12 +102,10 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Trainer:
-    """A running trainer."""
+class TrainerClient:
+    """What a test asks a trainer, and says to it."""
 
     channel: Channel
-    stage: Stage
-    lifespan: Lifespan
 
     def jobs(self, identity: Identity | None = None) -> TrainingJobServiceAsyncStub:
         """Return a client that calls as `identity`."""
@@ -97,6 +118,11 @@ class Trainer:
     async def get(self, name: str) -> TrainingJob:
         """Return a job."""
         return await self.jobs().GetTrainingJob(GetTrainingJobRequest(name=name))
+
+    async def listed(self, project: str = "acme") -> list[TrainingJob]:
+        """Return a project's jobs."""
+        request = ListTrainingJobsRequest(parent=f"projects/{project}", page_size=1000)
+        return list((await self.jobs().ListTrainingJobs(request)).training_jobs)
 
     async def until(self, name: str, state: TrainingJob.State) -> TrainingJob:
         """Return a job once it has reached a state."""
@@ -117,20 +143,59 @@ class Trainer:
         response = await self.jobs().ListTrainingJobEvents(request)
         return list(response.training_job_events)
 
-    async def report(self, run: PlayedRun, step: int, total: int = 100) -> bool:
-        """Report as a run does, and return whether it is to stop."""
+    async def cancel(self, name: str) -> TrainingJob:
+        """Cancel a job."""
+        return await self.jobs().CancelTrainingJob(CancelTrainingJobRequest(name=name))
+
+    async def pause(self, name: str) -> TrainingJob:
+        """Pause a job."""
+        return await self.jobs().PauseTrainingJob(PauseTrainingJobRequest(name=name))
+
+    async def resume(self, name: str) -> TrainingJob:
+        """Resume a job."""
+        return await self.jobs().ResumeTrainingJob(ResumeTrainingJobRequest(name=name))
+
+    async def report(
+        self, run: PlayedRun, step: int, total: int = 100, *, seconds_left: float = 0.0
+    ) -> ReportRunResponse:
+        """Report as a run does, and return what it is told."""
         request = ReportRunRequest(
             training_job=run.job.name,
             epoch=run.job.epoch,
-            progress=TrainingProgress(step=step, total_steps=total, loss=1.0 / step),
+            progress=TrainingProgress(
+                step=step, total_steps=total, loss=1.0 / step, seconds_left=seconds_left
+            ),
         )
-        return (await self.run_service().ReportRun(request)).stop
+        return await self.run_service().ReportRun(request)
+
+    async def save(self, run: PlayedRun, step: int) -> None:
+        """Commit a resume state as a run does."""
+        request = CommitResumeStateRequest(
+            training_job=run.job.name,
+            epoch=run.job.epoch,
+            step=step,
+            files=[ArtifactFile(path="state.safetensors", sha256="0" * 64, size_bytes=step)],
+        )
+        await self.run_service().CommitResumeState(request)
+
+    async def give_back(self, run: PlayedRun, step: int) -> None:
+        """Commit a resume state and end, as a run does that is told to pause."""
+        await self.save(run, step)
+        run.exit(EXIT_GAVE_BACK)
 
     async def complete(self, run: PlayedRun, result: TrainingResult) -> None:
         """Commit a result as a run does, and end it."""
         request = CompleteRunRequest(training_job=run.job.name, epoch=run.job.epoch, result=result)
         await self.run_service().CompleteRun(request)
         run.exit(0)
+
+
+@dataclass(frozen=True)
+class Trainer(TrainerClient):
+    """A trainer that runs in this process."""
+
+    stage: Stage
+    lifespan: Lifespan
 
 
 @asynccontextmanager
@@ -141,9 +206,13 @@ async def trainer_service(
     inference_address: str,
     *,
     stage: Stage | None = None,
-    hang_seconds: float = 60.0,
+    launcher_for: LauncherFor | None = None,
+    **options: Any,
 ) -> AsyncIterator[Trainer]:
-    """Run the trainer; run it again with the same folder and NATS to restart it."""
+    """Run the trainer; run it again with the same folder and NATS to restart it.
+
+    Runs are played on the `stage`, or launched for real. `options` are settings.
+    """
     settings = TrainerSettings(
         nats_url=nats_url,
         objects_url=(folder / "objects").as_uri(),
@@ -151,11 +220,10 @@ async def trainer_service(
         dataset_address=dataset_address,
         inference_address=inference_address,
         work_dir=folder / "trainer",
-        hang_seconds=hang_seconds,
-        drain_seconds=0,
+        **{"hang_seconds": 60.0, "drain_seconds": 0.0} | options,
     )
     played = stage or Stage()
     async with Lifespan() as lifespan:
-        server = await build(settings, lifespan, lambda *_: played)
+        server = await build(settings, lifespan, launcher_for or (lambda *_: played))
         async with connect(server.address, signer=IdentitySigner(SECRET)) as channel:
             yield Trainer(channel, played, lifespan)

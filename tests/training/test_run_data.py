@@ -16,7 +16,7 @@ from luthier_trainer.run.data import (
     keeps_rows_apart,
     load,
 )
-from luthier_trainer.run.rows import IGNORED, Row, tokenize
+from luthier_trainer.run.rows import IGNORED, CausalFormat, Row
 from transformers import BloomConfig, BloomForCausalLM, LlamaForCausalLM
 
 from tests.support.tiny_model import byte_tokenizer, save_base
@@ -48,7 +48,7 @@ def tokenizer() -> Any:
 
 
 def chat(tokenizer: Any, *messages: dict[str, Any]) -> Row:
-    return tokenize({"messages": list(messages)}, tokenizer, 256)
+    return CausalFormat(tokenizer, 256).tokenize({"messages": list(messages)})
 
 
 def learned(row: Row, tokenizer: Any) -> list[str]:
@@ -107,10 +107,11 @@ def test_a_template_that_rewrites_earlier_turns_is_refused_with_the_line(
     two_turns = [QUESTION, ANSWER, QUESTION, ANSWER]
     path = write(tmp_path / "rows.jsonl", [[QUESTION, ANSWER], two_turns])
     with pytest.raises(InvalidArgument, match=r"^\w+ rows, line 2: ") as refused:
-        load(path, tokenizer, 256)
+        load(path, CausalFormat(tokenizer, 256), 256)
     assert refused.value.reason == "CHAT_TEMPLATE_REWRITES"
     last_only = [QUESTION, ANSWER | {"weight": 0}, QUESTION, ANSWER]
-    assert load(write(path, [last_only]), tokenizer, 256).rows, "one answer may be learned"
+    rows = load(write(path, [last_only]), CausalFormat(tokenizer, 256), 256).rows
+    assert rows, "one answer may be learned"
 
 
 def test_a_conversation_that_the_template_refuses_is_refused_with_the_line(
@@ -120,7 +121,7 @@ def test_a_conversation_that_the_template_refuses_is_refused_with_the_line(
     system = {"role": "system", "content": "Be brief."}
     path = write(tmp_path / "rows.jsonl", [[QUESTION, ANSWER], [system, QUESTION, ANSWER]])
     with pytest.raises(InvalidArgument, match=r"rows, line 2: .*no system messages") as refused:
-        load(path, tokenizer, 256)
+        load(path, CausalFormat(tokenizer, 256), 256)
     assert refused.value.reason == "CHAT_TEMPLATE_REFUSES"
 
 
@@ -129,9 +130,9 @@ def test_rows_longer_than_the_context_are_left_out_and_counted(
 ) -> None:
     exact = [QUESTION, ANSWER]  # <|user|>Who?<|end|><|assistant|>Ann<|end|>
     path = write(tmp_path / "rows.jsonl", [exact, [QUESTION, ANSWER | {"content": "Anna"}], exact])
-    rows = load(path, tokenizer, 11)
+    rows = load(path, CausalFormat(tokenizer, 11), 11)
     assert (len(rows.rows), rows.too_long, rows.tokens) == (2, 1, 22)
-    everything = load(path, tokenizer, 12)
+    everything = load(path, CausalFormat(tokenizer, 12), 12)
     assert (len(everything.rows), everything.too_long, everything.tokens) == (3, 0, 34)
 
 
@@ -143,7 +144,7 @@ def test_a_file_without_a_row_to_learn_is_refused(
 ) -> None:
     path = write(tmp_path / "rows.jsonl", [[QUESTION, ANSWER | answer]])
     with pytest.raises(InvalidArgument, match="32 tokens") as refused:
-        load(path, tokenizer, 32)
+        load(path, CausalFormat(tokenizer, 32), 32)
     assert refused.value.reason == "NO_ROWS_TO_LEARN"
     assert refused.value.metadata == {"rows_too_long": too_long}
 
@@ -152,7 +153,7 @@ def test_rows_with_nothing_to_learn_are_left_out_beside_others(
     tokenizer: Any, tmp_path: Path
 ) -> None:
     path = write(tmp_path / "rows.jsonl", [[QUESTION, ANSWER | {"weight": 0}], [QUESTION, ANSWER]])
-    rows = load(path, tokenizer, 32)
+    rows = load(path, CausalFormat(tokenizer, 32), 32)
     assert [learned(row, tokenizer) for row in rows.rows] == [["Ann<|end|>"]]
     assert rows.too_long == 0
 
@@ -160,7 +161,7 @@ def test_rows_with_nothing_to_learn_are_left_out_beside_others(
 def test_files_are_read_as_uploads_may_be(tokenizer: Any, tmp_path: Path) -> None:
     path = write(tmp_path / "rows.jsonl", [[QUESTION, ANSWER | {"content": "Ä\u2028€😀"}]] * 2)
     path.write_bytes("\ufeff".encode() + path.read_bytes().replace(b"\n", b"\r\n") + b"\r\n")
-    rows = load(path, tokenizer, 64)
+    rows = load(path, CausalFormat(tokenizer, 64), 64)
     assert [learned(row, tokenizer) for row in rows.rows] == [["Ä\u2028€😀<|end|>"]] * 2
 
 
@@ -336,6 +337,8 @@ class _Blind(torch.nn.Module):
         return SimpleNamespace(logits=(input_ids * places).float().cumsum(1)[..., None])
 
 
-def test_a_model_that_mixes_the_rows_of_a_line_is_found_out(tokenizer: Any) -> None:
-    row = chat(tokenizer, QUESTION, ANSWER)
-    assert not keeps_rows_apart(_Blind(), row, tokenizer.pad_token_id)
+@pytest.mark.parametrize("text", ["Who?", "a", "=" * 40, "abccba"])
+def test_a_model_that_mixes_the_rows_of_a_line_is_found_out(tokenizer: Any, text: str) -> None:
+    tokens = tokenizer(text)["input_ids"]
+    row = {"input_ids": tokens, "labels": tokens}
+    assert not keeps_rows_apart(_Blind(), row, tokenizer.pad_token_id), "whatever the row says"

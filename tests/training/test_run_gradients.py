@@ -8,7 +8,8 @@ from typing import Any
 import bitsandbytes.functional
 import pytest
 import torch
-from bitsandbytes.nn import Linear4bit
+from bitsandbytes.nn import Linear4bit, Linear8bitLt
+from luthier.trainer.v1.tuning_pb2 import BF16, FP4, FP16, FP32, INT8, NF4, Precision
 from luthier_common.errors import Internal
 from luthier_trainer.run.gradients import (
     GradientCheck,
@@ -17,14 +18,15 @@ from luthier_trainer.run.gradients import (
     flow_cosine,
 )
 from luthier_trainer.run.model import (
-    is_double_nf4,
-    load_quantized,
+    Quantized,
+    held_as,
+    load_model,
     lora_config,
     quantized_layers,
     trainable_parameters,
 )
 
-from tests.support.tiny_model import save_base
+from tests.support.tiny_runs import hyperparameters
 
 RANK = 4
 LINEARS = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
@@ -34,21 +36,27 @@ TOKENS = torch.randint(5, 250, (3, 40), generator=torch.Generator().manual_seed(
 BATCH = {"input_ids": TOKENS, "labels": TOKENS}
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_base(tmp_path_factory.mktemp("gradients") / "base")
+def loaded(base: Path, **chosen: Any) -> Any:
+    return load_model(base, hyperparameters(lora_rank=RANK, lora_alpha=2 * RANK, **chosen))
 
 
 @pytest.fixture
-def model(base: Path) -> Any:
-    return adapted(load_quantized(base))
+def model(llama: Path) -> Any:
+    return adapted(loaded(llama))
 
 
-def adapted(quantized: Any) -> Any:
+@pytest.fixture(params=[NF4, FP4, INT8], ids=Precision.Name)
+def held(request: pytest.FixtureRequest, llama: Path) -> Any:
+    """The model with LoRA, its layers held in one of the ways to quantize them."""
+    return adapted(loaded(llama, base_precision=request.param))
+
+
+def adapted(model: Any) -> Any:
     """Return a model with LoRA none of whose matrices is zero, so that each gets a gradient."""
     from peft import get_peft_model
 
-    model = get_peft_model(quantized, lora_config(RANK, 2 * RANK))
+    chosen = hyperparameters(lora_rank=RANK, lora_alpha=2 * RANK)
+    model = get_peft_model(model, lora_config(model, chosen))
     chance = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for _, matrix in lora_matrices(model):
@@ -77,7 +85,15 @@ def learn(model: Any) -> dict[str, torch.Tensor]:
 
 
 class Detached(Linear4bit):  # type: ignore[misc]
-    """A 4-bit layer through which no gradient comes, as with the repacked weights of ADR 6."""
+    """A 4-bit layer through which no gradient comes, as with the repacked weights of ADR 8."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = super().forward(x).detach()
+        return result
+
+
+class Detached8bit(Linear8bitLt):  # type: ignore[misc]
+    """The same of 8 bits."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         result: torch.Tensor = super().forward(x).detach()
@@ -85,16 +101,17 @@ class Detached(Linear4bit):  # type: ignore[misc]
 
 
 def break_by_detaching(model: Any) -> None:
-    """Break every 4-bit layer the way the defect does, on any CPU."""
+    """Break every quantized layer the way the defect does, on any CPU."""
     for _, layer in quantized_layers(model):
-        layer.__class__ = Detached
+        layer.__class__ = Detached if isinstance(layer, Linear4bit) else Detached8bit
 
 
 def break_by_repacking(model: Any) -> None:
-    """Let bitsandbytes repack the weights, and evaluate; on CPUs without it, detach."""
-    if not HAS_AVX512_BF16:
+    """Let bitsandbytes repack the weights, and evaluate; where it does not, detach."""
+    layers = [layer for _, layer in quantized_layers(model)]
+    if not HAS_AVX512_BF16 or not all(isinstance(layer, Linear4bit) for layer in layers):
         return break_by_detaching(model)
-    for _, layer in quantized_layers(model):
+    for layer in layers:
         # Its kernel wants whole blocks of 64 weights: here, each layer's down_proj has them.
         layer.support_avx512bf16_for_cpu = layer.in_features % 64 == 0
     evaluate(model)
@@ -104,33 +121,63 @@ def break_by_repacking(model: Any) -> None:
 BREAKS = [break_by_detaching, break_by_repacking]
 
 
-def test_all_linear_layers_but_the_output_are_nf4_with_double_quantization(model: Any) -> None:
+QUANTIZED: list[tuple[dict[str, Any], str, float]] = [
+    ({}, "NF4 with double quantization", 0.5),
+    ({"double_quantization": False}, "NF4", 0.5),
+    ({"base_precision": FP4, "double_quantization": True}, "FP4 with double quantization", 0.5),
+    ({"base_precision": FP4, "double_quantization": False}, "FP4", 0.5),
+    ({"base_precision": INT8}, "8 bits", 1.0),
+]
+
+
+@pytest.mark.parametrize(("chosen", "said", "bytes_a_weight"), QUANTIZED)
+def test_all_linear_layers_but_the_output_are_quantized(
+    llama: Path, chosen: dict[str, Any], said: str, bytes_a_weight: float
+) -> None:
+    model = loaded(llama, **chosen)
     layers = dict(quantized_layers(model))
     assert len(layers) == 2 * len(LINEARS)
-    assert {name.rsplit(".", 2)[-2] for name in layers} == LINEARS
-    assert all(map(is_double_nf4, layers.values()))
+    assert {name.rpartition(".")[2] for name in layers} == LINEARS
+    assert {held_as(layer) for layer in layers.values()} == {said}
     plain = [
         name
         for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear)
-        and not isinstance(module, Linear4bit)
-        and ".lora_" not in name
+        if isinstance(module, torch.nn.Linear) and not isinstance(module, Quantized)
     ]
-    assert [name.rsplit(".", 1)[-1] for name in plain] == ["lm_head"]
+    assert plain == ["lm_head"]
     for layer in layers.values():
-        assert layer.weight.dtype == torch.uint8
-        assert layer.weight.numel() == layer.in_features * layer.out_features / 2
+        assert layer.weight.nbytes == bytes_a_weight * layer.in_features * layer.out_features
+        if said.endswith("double quantization"):
+            assert layer.weight.quant_state.state2 is not None, "the scales are quantized, too"
 
 
 @pytest.mark.parametrize(
-    "options", [{"quant_type": "fp4"}, {"quant_type": "nf4", "compress_statistics": False}]
+    ("chosen", "dtype"),
+    [
+        ({}, torch.float32),
+        ({"compute_precision": BF16}, torch.bfloat16),
+        ({"compute_precision": FP16}, torch.float16),
+        ({"compute_precision": FP32}, torch.float32),
+    ],
 )
-def test_other_quantizations_are_not_double_nf4(options: dict[str, Any]) -> None:
-    layer = Linear4bit(64, 64, **options)
-    assert not is_double_nf4(layer), "not quantized at all yet"
-    layer.to("cpu")
-    assert layer.weight.quant_state is not None
-    assert not is_double_nf4(layer)
+def test_four_bit_layers_compute_in_what_is_asked_for(
+    llama: Path, chosen: dict[str, Any], dtype: torch.dtype
+) -> None:
+    model = loaded(llama, **chosen)
+    assert {layer.compute_dtype for _, layer in quantized_layers(model)} == {dtype}
+    assert model.lm_head.weight.dtype == dtype
+    check_flow(model)
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype"), [(FP32, torch.float32), (BF16, torch.bfloat16), (FP16, torch.float16)]
+)
+def test_weights_that_are_not_quantized_are_held_as_asked_for(
+    llama: Path, precision: Any, dtype: torch.dtype
+) -> None:
+    model = loaded(llama, base_precision=precision)
+    assert {weight.dtype for weight in model.parameters()} == {dtype}
+    assert not any(quantized_layers(model))
 
 
 def test_the_adapter_is_on_every_linear_layer_and_nothing_else_learns(model: Any) -> None:
@@ -141,10 +188,11 @@ def test_the_adapter_is_on_every_linear_layer_and_nothing_else_learns(model: Any
     assert all(".lora_" in name for name, w in model.named_parameters() if w.requires_grad)
 
 
-def test_gradients_after_an_evaluation_are_those_of_the_dense_model(base: Path, model: Any) -> None:
+def test_gradients_after_an_evaluation_are_those_of_the_dense_model(llama: Path, held: Any) -> None:
+    model = held
     evaluate(model)
     gradients = learn(model)
-    expected = learn(dense_twin(base, model))
+    expected = learn(dense_twin(llama, model))
     assert len(expected) == 2 * 2 * len(LINEARS)
     assert gradients.keys() == expected.keys()
     for name, gradient in gradients.items():
@@ -153,6 +201,16 @@ def test_gradients_after_an_evaluation_are_those_of_the_dense_model(base: Path, 
         assert 0.8 < float(gradient.norm() / expected[name].norm()) < 1.25, name
     check_first_layer(model)
     check_flow(model)
+
+
+def dequantized(layer: Quantized) -> torch.Tensor:
+    if isinstance(layer, Linear4bit):
+        state = layer.weight.quant_state
+        weight: torch.Tensor = bitsandbytes.functional.dequantize_4bit(layer.weight.data, state)
+        return weight
+    scales = layer.state.SCB if layer.weight.SCB is None else layer.weight.SCB
+    floats: torch.Tensor = layer.weight.data.float() * scales.float().unsqueeze(1) / 127
+    return floats
 
 
 def dense_twin(base: Path, model: Any) -> Any:
@@ -164,19 +222,20 @@ def dense_twin(base: Path, model: Any) -> Any:
     linears = [m for m in dense.model.modules() if isinstance(m, torch.nn.Linear)]
     with torch.no_grad():
         for linear, (_, layer) in zip(linears, quantized_layers(model), strict=True):
-            state = layer.weight.quant_state
-            weight = bitsandbytes.functional.dequantize_4bit(layer.weight.data, state)
+            weight = dequantized(layer)
             assert not torch.equal(linear.weight, weight)
             linear.weight.copy_(weight)
     return adapted(dense).train()
 
 
 @pytest.mark.parametrize("break_", BREAKS)
-def test_a_broken_backward_pass_is_found(model: Any, break_: Callable[[Any], None]) -> None:
-    check_flow(model)
-    break_(model)
+def test_a_broken_backward_pass_is_found(held: Any, break_: Callable[[Any], None]) -> None:
+    check_flow(held)
+    evaluate(held)
+    check_flow(held)
+    break_(held)
     with pytest.raises(Internal, match="has cosine") as broken:
-        check_flow(model)
+        check_flow(held)
     assert broken.value.reason == "GRADIENTS_BROKEN"
 
 
@@ -192,15 +251,30 @@ def test_the_loss_falls_on_broken_gradients_too(model: Any, break_: Callable[[An
     assert losses[-1] < losses[0] - 0.1, "which is why the loss proves nothing"
 
 
-def test_a_layer_with_other_weights_behind_its_gradient_is_found(model: Any) -> None:
-    name, layer = next(iter(quantized_layers(model)))
-    before = flow_cosine(layer)
-    assert before > 0.99
-    other = Linear4bit(32, 32, bias=False, quant_type="nf4")
+def test_a_layer_with_other_weights_behind_its_gradient_is_found(held: Any) -> None:
+    name, layer = next(iter(quantized_layers(held)))
+    assert flow_cosine(layer) > 0.99
+    other = (
+        Linear4bit(32, 32, bias=False, quant_type="nf4")
+        if isinstance(layer, Linear4bit)
+        else Linear8bitLt(32, 32, bias=False, has_fp16_weights=False)
+    )
     layer.forward = other.to("cpu").forward
     assert abs(flow_cosine(layer)) < 0.9
     with pytest.raises(Internal, match=name):
-        check_flow(model)
+        check_flow(held)
+
+
+def test_an_encoder_that_no_gradient_reaches_is_found(t5: Path) -> None:
+    model = adapted(loaded(t5))
+    model(**BATCH).loss.backward()
+    check_first_layer(model)
+    model.zero_grad()
+    encoder = model.get_base_model().get_encoder()
+    encoder.register_forward_hook(lambda *given: given[2].__class__(given[2][0].detach()))
+    model(**BATCH).loss.backward()
+    with pytest.raises(Internal, match=r"reaches .*encoder\.block\.0\."):
+        check_first_layer(model)
 
 
 @pytest.mark.parametrize("value", [None, 0.0, float("nan"), float("inf")])

@@ -10,7 +10,7 @@ import pytest
 from datasets import Dataset
 from luthier_common.errors import InvalidArgument
 from luthier_trainer.run.data import load
-from luthier_trainer.run.rows import IGNORED, Row, tokenize
+from luthier_trainer.run.rows import IGNORED, CausalFormat, Row
 from tokenizers import processors
 from trl import SFTConfig, SFTTrainer
 
@@ -48,6 +48,10 @@ KNOWS_DEFINITIONS_ONLY = KNOWS_TOOLS.replace("message.tool_calls", "[]")
 @pytest.fixture
 def tokenizer() -> Any:
     return byte_tokenizer()
+
+
+def tokenize(body: dict[str, Any], tokenizer: Any, context: int) -> Row:
+    return CausalFormat(tokenizer, context).tokenize(body)
 
 
 def learned(row: Row, tokenizer: Any) -> str:
@@ -101,7 +105,7 @@ def test_texts_longer_than_the_context_are_left_out_and_counted(
 ) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text('{"text": "Vienna"}\n{"text": "Salzburg"}\n')
-    rows = load(path, tokenizer, 6)
+    rows = load(path, CausalFormat(tokenizer, 6), 6)
     assert [read(row, tokenizer) for row in rows.rows] == ["Vienna"]
     assert rows.too_long == 1
 
@@ -214,7 +218,7 @@ def test_what_the_template_would_leave_out_is_refused(
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps(row) + "\n")
     with pytest.raises(InvalidArgument, match=f"rows, line 1: .*no place for {what},") as refused:
-        load(path, tokenizer, 1000)
+        load(path, CausalFormat(tokenizer, 1000), 1000)
     assert refused.value.reason == "CHAT_TEMPLATE_WITHOUT_TOOLS"
 
 
@@ -246,4 +250,4 @@ def test_rows_of_no_known_shape_are_refused_with_the_line(tokenizer: Any, tmp_pa
     path = tmp_path / "training.jsonl"
     path.write_text('{"text": "a"}\n{"prompt": "a"}\n')
     with pytest.raises(InvalidArgument, match=r"^training rows, line 2: has none of the known"):
-        load(path, tokenizer, 256)
+        load(path, CausalFormat(tokenizer, 256), 256)

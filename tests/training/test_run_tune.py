@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 import torch
-from luthier.trainer.v1.training_job_pb2 import ResolvedHyperparameters
+from luthier.trainer.v1.tuning_pb2 import LORA, NF4, ResolvedHyperparameters
 from luthier_common.errors import FailedPrecondition
-from luthier_trainer.run import checkpoints
+from luthier_trainer.run import resume_state, schedule
 from luthier_trainer.run.data import LineCollator, load
-from luthier_trainer.run.model import load_quantized, load_tokenizer
-from luthier_trainer.run.report import Board, Stopped
-from luthier_trainer.run.tune import Inputs, Outputs, tune
+from luthier_trainer.run.model import load_model, load_tokenizer
+from luthier_trainer.run.report import Board, GaveBack, Stopped
+from luthier_trainer.run.rows import CausalFormat
+from luthier_trainer.run.tune import STATES, Inputs, Outputs, tune
 
 from tests.support.tiny_model import save_base
 
@@ -30,18 +31,22 @@ WEIGHTS = 30_000
 
 
 class Counting(Board):
-    """A board that counts steps, and tells the run to stop at the end of one."""
+    """A board that counts its checks (one before the first step, and one at the end of each), and
+    tells the run to stop or to give back at one."""
 
-    def __init__(self, stop_at: int | None = None) -> None:
+    def __init__(self, stop_at: int | None = None, pause_at: int | None = None) -> None:
         super().__init__()
-        self.steps = 0
+        self.steps = -1
         self._stop_at = stop_at
+        self._pause_at = pause_at
 
-    def check_stop(self) -> None:
+    def check(self) -> None:
         self.steps += 1
         if self.steps == self._stop_at:
             self.stop.set()
-        super().check_stop()
+        if self.steps == self._pause_at:
+            self.pause.set()
+        super().check()
 
     def said(self) -> list[str]:
         return [self.messages.get() for _ in range(self.messages.qsize())]
@@ -71,12 +76,17 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def inputs_of(files: Path, run: Path, **chosen: Any) -> Inputs:
     run.mkdir(exist_ok=True)
-    defaults = {
+    defaults: dict[str, Any] = {
         "epoch_count": EPOCHS,
         "batch_size": BATCH,
         "learning_rate": 2e-2,
         "lora_rank": 4,
         "lora_alpha": 8,
+        "tuning_mode": LORA,
+        "base_precision": NF4,
+        "double_quantization": True,
+        "target_modules": ["all-linear"],
+        "packing": True,
     }
     return Inputs(
         model=files / "base",
@@ -98,7 +108,7 @@ def table(outputs: Outputs) -> list[dict[str, str]]:
 
 
 def adapter_bytes(outputs: Outputs) -> list[bytes]:
-    return [path.read_bytes() for path in outputs.adapter_files]
+    return [path.read_bytes() for path in outputs.model_files]
 
 
 def test_a_run_learns_its_rows_and_leaves_an_adapter(files: Path, tmp_path: Path) -> None:
@@ -113,11 +123,11 @@ def test_a_run_learns_its_rows_and_leaves_an_adapter(files: Path, tmp_path: Path
     assert outputs.metrics["train_loss"] == pytest.approx(sum(losses[-3:]) / 3, abs=1e-4)
     assert {step["valid_loss"] for step in steps} == {""}
 
-    assert [path.name for path in outputs.adapter_files] == [
+    assert [path.name for path in outputs.model_files] == [
         "adapter_config.json",
         "adapter_model.safetensors",
     ]
-    config = json.loads(outputs.adapter_files[0].read_text())
+    config = json.loads(outputs.model_files[0].read_text())
     assert config["base_model_name_or_path"] == NAME
     assert config["target_modules"] == sorted(config["target_modules"])
     assert (config["r"], config["lora_alpha"], config["peft_type"]) == (4, 8, "LORA")
@@ -128,7 +138,7 @@ def test_a_run_learns_its_rows_and_leaves_an_adapter(files: Path, tmp_path: Path
     assert outputs.trained_tokens == ROWS * ROW_TOKENS * EPOCHS
     assert board.said() == [
         "14 linear layers in NF4 with double quantization; 4,352 of 30,000 weights are tuned "
-        "(14.5%)",
+        "(14.5%), computed in float32",
         f"{ROWS} rows of {ROWS * ROW_TOKENS} tokens an epoch",
     ]
     assert (board.progress.step, board.progress.total_steps) == (STEPS, STEPS)
@@ -146,16 +156,18 @@ def test_the_reported_validation_loss_is_that_of_the_stored_adapter(
     )
     outputs = tune(inputs, Counting())
     judged = {int(step["step"]): step for step in table(outputs) if step["valid_loss"]}
-    assert max(judged) == STEPS, "what is judged last is what is served"
+    assert max(judged) == STEPS, "the last step is judged, too"
     assert 5 <= len(judged) <= 10
     losses = [float(step["valid_loss"]) for step in judged.values()]
     assert losses[-1] < 0.7 * losses[0]
     assert float(judged[STEPS]["valid_mean_token_accuracy"]) > 0.3
-    assert outputs.metrics["valid_loss"] == pytest.approx(losses[-1], abs=1e-4)
+    assert outputs.metrics["valid_loss"] == pytest.approx(min(losses), abs=1e-4)
+    assert losses.index(min(losses)) == list(judged).index(outputs.best_step)
 
     tokenizer = load_tokenizer(files / "base")
-    rows = load(files / "validation.jsonl", tokenizer, 256).rows
-    model: Any = PeftModel.from_pretrained(load_quantized(files / "base"), tmp_path / "run/adapter")
+    rows = load(files / "validation.jsonl", CausalFormat(tokenizer, 256), 256).rows
+    base = load_model(files / "base", inputs.hyperparameters)
+    model: Any = PeftModel.from_pretrained(base, tmp_path / "run/adapter")
     with torch.no_grad():
         loss = model.eval()(**LineCollator(tokenizer.pad_token_id)(rows)).loss
     assert float(loss) == pytest.approx(outputs.metrics["valid_loss"], abs=1e-4)
@@ -182,7 +194,7 @@ def test_rows_beyond_the_context_are_announced(files: Path, tmp_path: Path) -> N
     inputs = inputs_of(files, tmp_path / "run", epoch_count=1)
     board = Counting()
     outputs = tune(dataclasses.replace(inputs, training_rows=long), board)
-    assert board.said()[-1] == "1 rows are longer than the model's 256 tokens and are left out"
+    assert board.said()[-1] == "1 rows are longer than 256 tokens and are left out"
     assert outputs.trained_tokens == ROWS * ROW_TOKENS
 
 
@@ -222,30 +234,65 @@ def test_a_run_that_diverges_says_so_and_what_to_do(
     assert not (tmp_path / "run" / "adapter").exists()
 
 
+def test_a_run_told_to_give_back_goes_on_to_the_same_end(files: Path, tmp_path: Path) -> None:
+    def inputs_in(name: str) -> Inputs:
+        inputs = inputs_of(files, tmp_path / name, retain_share=0.2, lora_dropout=0.1)
+        return dataclasses.replace(
+            inputs,
+            general_rows=files / "general.jsonl",
+            validation_rows=files / "validation.jsonl",
+        )
+
+    unbroken = tune(inputs_in("unbroken"), Counting())
+    # At the end of a step, and in an evaluation, also one that has to be made up for.
+    at = 0
+    for epoch, pause_at in enumerate((3, 4, 4, 6, 1), start=1):
+        board = Counting(pause_at=pause_at)
+        with pytest.raises(GaveBack):
+            tune(dataclasses.replace(inputs_in("paused"), epoch=epoch), board)
+        state = resume_state.newest(tmp_path / "paused" / STATES)
+        assert state is not None
+        assert resume_state.step_of(state) == (board.progress.step or at), "no step is lost"
+        at = resume_state.step_of(state)
+    assert 5 < at < STEPS
+    outputs = tune(dataclasses.replace(inputs_in("paused"), epoch=6), Counting())
+    assert table(outputs) == table(unbroken)
+    assert outputs.metrics == unbroken.metrics
+    assert adapter_bytes(outputs) == adapter_bytes(unbroken)
+
+
+def test_a_run_told_to_give_back_before_it_has_begun_leaves_nothing(
+    files: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(GaveBack):
+        tune(inputs_of(files, tmp_path / "run"), Counting(pause_at=0))
+    assert resume_state.newest(tmp_path / "run" / STATES) is None
+
+
 KILLED_AT = 8
 BETWEEN_STEPS, WHILE_SAVING = "between steps", "while saving"
 
 
 def die_at_a_step(files: Path, run: Path, moment: str) -> None:
     """What the doomed process does: it saves at every step, and is killed at one."""
-    checkpoints._PERIOD_SECONDS = 0.0
-    from transformers import Trainer
+    schedule._PERIOD_SECONDS = 0.0
+    schedule._MOST_SHARE = 1e9
 
     class Doomed(Counting):
-        def check_stop(self) -> None:
-            super().check_stop()
+        def check(self) -> None:
+            super().check()
             if self.steps == KILLED_AT and moment == BETWEEN_STEPS:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     board = Doomed()
-    save_optimizer = Trainer._save_optimizer_and_scheduler
+    save_optimizer = resume_state._save_optimizer
 
-    def save_or_die(trainer: Any, folder: str) -> None:
-        if board.steps == KILLED_AT:  # the adapter is written, the rest is not
+    def save_or_die(optimizer: Any, folder: Path) -> None:
+        if board.steps == KILLED_AT:  # the weights are written, the rest is not
             os.kill(os.getpid(), signal.SIGKILL)
-        save_optimizer(trainer, folder)
+        save_optimizer(optimizer, folder)
 
-    Trainer._save_optimizer_and_scheduler = save_or_die
+    resume_state._save_optimizer = save_or_die
     inputs = inputs_of(files, run, retain_share=0.2)
     tune(dataclasses.replace(inputs, general_rows=files / "general.jsonl"), board)
 
@@ -258,7 +305,7 @@ def unbroken(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Outputs:
 
 
 @pytest.mark.parametrize("moment", [BETWEEN_STEPS, WHILE_SAVING])
-def test_a_killed_run_goes_on_from_its_checkpoint_to_the_same_end(
+def test_a_killed_run_goes_on_from_its_last_state_to_the_same_end(
     files: Path, tmp_path: Path, unbroken: Outputs, moment: str
 ) -> None:
     run = tmp_path / "run"
@@ -271,9 +318,9 @@ def test_a_killed_run_goes_on_from_its_checkpoint_to_the_same_end(
         timeout=280,
     )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    left = sorted(path.name for path in checkpoints.folder(run).glob("checkpoint-*"))
-    half = [f"checkpoint-{KILLED_AT}"] if moment == WHILE_SAVING else []
-    assert left == [f"checkpoint-{KILLED_AT - 1}", *half]
+    left = sorted(path.name for path in (run / STATES / "1").iterdir())
+    half = [f".state-{KILLED_AT}.unfinished"] if moment == WHILE_SAVING else []
+    assert left == [*half, f"state-{KILLED_AT - 2}", f"state-{KILLED_AT - 1}"]
 
     board = Counting()
     inputs = inputs_of(files, run, retain_share=0.2)

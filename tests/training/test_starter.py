@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from luthier.trainer.v1.training_job_pb2 import ResolvedHyperparameters
-from luthier_trainer.auto import Sizes, choose
+from luthier.trainer.v1.training_job_pb2 import TrainingJob
+from luthier.trainer.v1.tuning_pb2 import SupervisedTuningSpec
+from luthier_trainer.auto import Sizes
+from luthier_trainer.hyperparameters import resolve
 from luthier_trainer.run.report import Board
 from luthier_trainer.run.tune import Inputs, tune
 from peft import PeftModel
@@ -135,14 +137,16 @@ def test_an_adapter_tuned_on_shuffled_answers_passes_hardly_any_question(tmp_pat
 def _tuned_score(rows: list[dict[str, list[dict[str, str]]]], folder: Path) -> float:
     text = "\n".join(map(json.dumps, rows))
     (folder / "training.jsonl").write_text(text, encoding="utf-8")
-    chosen = choose(
+    chosen = resolve(
+        TrainingJob(supervised=SupervisedTuningSpec()),
         Sizes(
             parameters=1_967_808,
             lora_parameters_per_rank=14_592,
             rows=len(rows),
             tokens=len(text) // 4,
             ships_general_rows=True,
-        )
+        ),
+        context_tokens=512,
     )
     tune(
         Inputs(
@@ -153,14 +157,7 @@ def _tuned_score(rows: list[dict[str, list[dict[str, str]]]], folder: Path) -> f
             training_rows=folder / "training.jsonl",
             validation_rows=None,
             general_rows=STARTER / "retain.jsonl",
-            hyperparameters=ResolvedHyperparameters(
-                epoch_count=chosen.epochs,
-                batch_size=chosen.batch_size,
-                learning_rate=chosen.learning_rate,
-                lora_rank=chosen.rank,
-                lora_alpha=chosen.alpha,
-                retain_share=chosen.retain_share,
-            ),
+            hyperparameters=chosen,
             seed=1,
             folder=folder,
         ),

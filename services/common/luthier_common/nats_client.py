@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import nats
 import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js.api import Header
 
 from luthier_common.errors import (
     FailedPrecondition,
@@ -50,11 +52,41 @@ TRANSIENT: tuple[type[Exception], ...] = (
 )
 """Failures that a later attempt may not meet; of a write, the outcome is unknown."""
 
+_REFUSED = "authorization violation"
+_ACKNOWLEDGED_AT = b"$JS.ACK."
+
+
+class _SteadyClient(Client):
+    """The library's client, with a reading that no publisher can disturb."""
+
+    async def _process_msg(
+        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes
+    ) -> None:
+        try:
+            await super()._process_msg(sid, subject, reply, data, headers)
+        except Exception:
+            # Such as bytes that are no UTF-8; raised any further, it ends the reading of them all.
+            _log.exception("a message on %r cannot be read", subject)
+
+    def _build_message(
+        self,
+        sid: int,
+        subject: bytes,
+        reply: bytes,
+        data: bytes,
+        headers: dict[str, str] | None,
+    ) -> Msg:
+        if headers is not None and reply.startswith(_ACKNOWLEDGED_AT):
+            # A message from a stream is never a status of the server, whatever it says.
+            headers.pop(Header.STATUS, None)
+        message: Msg = super()._build_message(sid, subject, reply, data, headers)
+        return message
+
 
 @contextlib.asynccontextmanager
 async def open_nats(url: str, *, name: str, timeout: float = 10.0) -> AsyncIterator[Client]:
     """Connect within `timeout` seconds or raise Unavailable; drain and close at the end."""
-    client = Client()
+    client = _SteadyClient()
     try:
         async with asyncio.timeout(timeout):
             await client.connect(
@@ -68,7 +100,12 @@ async def open_nats(url: str, *, name: str, timeout: float = 10.0) -> AsyncItera
                 ping_interval=10,
             )
     except (TimeoutError, nats.errors.Error, OSError) as error:
+        refused = _REFUSED in str(client.last_error).lower()
         await client.close()
+        if refused:
+            raise FailedPrecondition(
+                f"NATS at {_without_secret(url)} refuses our credentials", reason="NATS_REFUSED"
+            ) from error
         raise Unavailable(
             f"NATS does not answer at {_without_secret(url)}", reason="NATS_UNREACHABLE"
         ) from error
@@ -76,6 +113,15 @@ async def open_nats(url: str, *, name: str, timeout: float = 10.0) -> AsyncItera
         yield client
     finally:
         await _finish(client)
+
+
+@contextlib.contextmanager
+def translated(what: str) -> Iterator[None]:
+    """Raise failures of NATS during `what` as our errors."""
+    try:
+        yield
+    except (nats.errors.Error, OSError) as error:
+        raise platform_error(error, what) from error
 
 
 def platform_error(error: Exception, what: str) -> PlatformError:

@@ -13,7 +13,7 @@ from luthier_common.errors import InvalidArgument
 from luthier_common.names import parse
 
 from luthier_dataset.quality.report import actions
-from luthier_dataset.recipes.recipe import Kind
+from luthier_dataset.recipes.recipe import Kind, Shape
 
 BASE_MODEL = "projects/{project}/baseModels/{base_model}"
 _ADAPTER = "projects/{project}/adapters/{adapter}"
@@ -42,6 +42,21 @@ def check_dataset(draft: Dataset, request_id: str, kinds: Mapping[str, Kind]) ->
     except ValueError as error:
         raise invalid("quality_rules", str(error)) from error
     _check_recipes(draft, kinds)
+
+
+def check_shapes_read(draft: Dataset, kinds: Mapping[str, Kind]) -> None:
+    """Refuse recipes known to make conversations, which a model without chat template cannot read.
+
+    What is known only from the documents, the build looks at.
+    """
+    for number, recipe in enumerate(draft.recipes):
+        name = recipe.WhichOneof("recipe") or ""
+        if kinds[name].shape(recipe) not in (Shape.TEXT, Shape.PAIR, None):
+            raise invalid(
+                f"recipes[{number}]",
+                f"makes conversations ({name}), and {draft.base_model} has no chat template to "
+                "read them by; recipes of texts work, and of pairs (sequence_to_sequence)",
+            )
 
 
 def models_asked(draft: Dataset) -> Iterator[tuple[str, str]]:

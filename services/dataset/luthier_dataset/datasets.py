@@ -19,7 +19,7 @@ from luthier_common.records.memory import already_exists
 from luthier_common.records.requests import create_once, made_before
 
 from luthier_dataset import files
-from luthier_dataset.asking import check_dataset, invalid, models_asked
+from luthier_dataset.asking import check_dataset, check_shapes_read, invalid, models_asked
 from luthier_dataset.cache import BlobCache
 from luthier_dataset.documents import check_source
 from luthier_dataset.files import Files
@@ -182,8 +182,10 @@ class Datasets:
         project = project_of(parent)
         sources = [await self._source(parent, name) for name in draft.source_files]
         base = await self._inference.base_model(project, draft.base_model)
-        # Not used here: only to know now, not after an hour, that tokens can be counted.
-        await counter_of(base, self._cache)
+        # To know now, not after an hour, that tokens can be counted.
+        counter = await counter_of(base, self._cache)
+        if not counter.reads_chats:
+            check_shapes_read(draft, registry(self._prompts))
         dataset = Dataset(
             state=Dataset.State.BUILDING, sources=sources, base_model_digest=base.digest
         )

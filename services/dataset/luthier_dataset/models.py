@@ -1,4 +1,4 @@
-"""The tokenizer of a base model, from the store."""
+"""Base models: what they are, and their tokenizers from the store."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ from luthier_common.names import project_of
 
 from luthier_dataset.cache import BlobCache
 from luthier_dataset.tokens import FILES, TokenCounter
+
+
+def is_encoder_decoder(base: BaseModel) -> bool:
+    """Whether a model reads with an encoder and writes with a decoder, as T5 does."""
+    return base.architecture.endswith("ForConditionalGeneration")
 
 
 async def tokenizer_files(base: BaseModel, cache: BlobCache) -> dict[str, bytes]:

@@ -37,7 +37,10 @@ class Measured(NamedTuple):
 
 
 class TokenCounter:
-    """The tokenizer and chat template of one base model."""
+    """The tokenizer of one base model and, where it has one, its chat template.
+
+    Models without a template read texts and pairs; encoder-decoders such as T5 are of these.
+    """
 
     def __init__(self, files: Mapping[str, bytes]) -> None:
         """`files`: those of FILES that the model has; FailedPrecondition if they do not do."""
@@ -45,7 +48,10 @@ class TokenCounter:
         source = files[TEMPLATE].decode() if TEMPLATE in files else _template(config)
         try:
             self._tokenizer = Tokenizer.from_str(files[TOKENIZER].decode())
-            self._template = _environment().from_string(source)
+            # Files may ask for truncation or padding, which training does not do either.
+            self._tokenizer.no_truncation()
+            self._tokenizer.no_padding()
+            self._template = None if source is None else _environment().from_string(source)
         except KeyError as error:
             raise _unusable(f"has no {TOKENIZER}") from error
         except Exception as error:
@@ -57,6 +63,11 @@ class TokenCounter:
             key: value for key in ("bos_token", "eos_token", "pad_token", "unk_token")
             if (value := _token(config.get(key))) is not None
         }  # fmt: skip
+
+    @property
+    def reads_chats(self) -> bool:
+        """Whether there is a chat template; without one, texts and pairs are all that counts."""
+        return self._template is not None
 
     def count(self, text: str) -> int:
         """Return the tokens of a bare text, no special tokens added."""
@@ -73,10 +84,12 @@ class TokenCounter:
         *,
         answer: bool = False,
     ) -> str:
-        """Return a conversation as the model reads it; FailedPrecondition if it refuses.
+        """Return a conversation as the model reads it; FailedPrecondition if it cannot.
 
         `answer` adds what the model is to go on from.
         """
+        if self._template is None:
+            raise _unusable("has no chat template: only texts and pairs can be counted")
         try:
             return self._template.render(
                 messages=[_for_template(message) for message in messages],
@@ -91,7 +104,8 @@ class TokenCounter:
     def measure(self, shape: str, body: Mapping[str, Any]) -> Measured:
         """Return the tokens of a row; of a preference, those with the longer answer.
 
-        `shape` is one of `recipes.recipe.Shape`. FailedPrecondition if the template refuses.
+        `shape` is one of `recipes.recipe.Shape`. FailedPrecondition if the template refuses, or if
+        there is none and the row is a conversation.
         """
         if shape == "pair":
             read, learned = self.count(body["prompt"]), self.count(body["completion"])
@@ -225,14 +239,12 @@ def _tojson(value: object, indent: int | None = None) -> str:
     return json.dumps(value, ensure_ascii=False, indent=indent)
 
 
-def _template(config: Mapping[str, Any]) -> str:
+def _template(config: Mapping[str, Any]) -> str | None:
     template = config.get("chat_template")
     if isinstance(template, list):
         named = {item["name"]: item["template"] for item in template}
         template = named.get("default")
-    if not isinstance(template, str):
-        raise _unusable("has no chat template")
-    return template
+    return template if isinstance(template, str) else None
 
 
 def _token(value: object) -> str | None:

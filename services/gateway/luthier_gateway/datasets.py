@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from luthier.dataset.v1 import dataset_pb2, dataset_service_pb2
-from luthier.inference.v1 import adapter_service_pb2
-from luthier_common.errors import DeadlineExceeded, NotFound, Unavailable
 from luthier_common.names import id_of
 
 from luthier_gateway.dataset_request import CreationRequest, PreviewRequest
@@ -18,10 +15,10 @@ from luthier_gateway.openai.names import (
     DATASETS,
     FILES,
     cursor,
-    model_of_adapter,
     resource,
 )
 from luthier_gateway.openai.pages import gather, page
+from luthier_gateway.openai.tuned_names import public_names
 from luthier_gateway.owners import Owners, caller_parent, caller_project
 from luthier_gateway.recipes import models_of
 from luthier_gateway.requests import After, Limit, Order, OwnersDependency, order_by
@@ -29,9 +26,6 @@ from luthier_gateway.requests import After, Limit, Order, OwnersDependency, orde
 router = APIRouter(prefix="/datasets")
 _READING_SECONDS = 300.0
 """A preview reads documents and may ask a model; what a build made may have to be fetched first."""
-
-_NAMING_SECONDS = 2.0
-"""For the public name of an adapter, which an answer can do without."""
 
 SourceFile = Annotated[str | None, Query(max_length=200)]
 """Only what was made from this file."""
@@ -161,21 +155,10 @@ async def retrieve_manifest(dataset_id: str, owners: OwnersDependency) -> Respon
 
 async def _shown(owners: Owners, datasets: list[dataset_pb2.Dataset]) -> list[dict[str, Any]]:
     recipes = [recipe for dataset in datasets for recipe in dataset.recipes]
-    adapters = {name for recipe in recipes for name in models_of(recipe) if _is_adapter(name)}
-    # At once, so that an owner who does not answer is waited for only once.
-    public = await asyncio.gather(*(_public(owners, name) for name in adapters))
-    models = dict(zip(adapters, public, strict=True))
+    adapters = (name for recipe in recipes for name in models_of(recipe) if _is_adapter(name))
+    models = await public_names(owners, adapters)
     return [to_dataset(dataset, models) for dataset in datasets]
 
 
 def _is_adapter(name: str) -> bool:
     return f"/{ADAPTERS}/" in name
-
-
-async def _public(owners: Owners, name: str) -> str:
-    """Return the public name of an adapter; its id if it is gone or its owner does not answer."""
-    request = adapter_service_pb2.GetAdapterRequest(name=name)
-    try:
-        return model_of_adapter(await owners.adapters.GetAdapter(request, timeout=_NAMING_SECONDS))
-    except (NotFound, Unavailable, DeadlineExceeded):
-        return id_of(name)

@@ -12,24 +12,22 @@ from luthier.inference.v1.adapter_service_pb2_grpc import AdapterServiceServicer
 from luthier.inference.v1.base_model_pb2 import BaseModel
 from luthier_common.errors import (
     AlreadyExists,
-    FailedPrecondition,
-    InvalidArgument,
     NotFound,
     not_found,
 )
-from luthier_common.identity import LIBRARY
-from luthier_common.names import check_id, format_name, parse, project_of
+from luthier_common.names import check_id, format_name, project_of
 from luthier_common.objects.blobs import Blobs
 from luthier_common.paging import coerce_page_size
 from luthier_common.records.collection import Collection
 
-from luthier_inference.base_models import BASE_MODEL, PAGE_SIZE
+from luthier_inference.base_models import PAGE_SIZE
 from luthier_inference.digests import adapter_digest
 from luthier_inference.lora_config import read_lora_config
+from luthier_inference.model_facts import is_seq2seq
+from luthier_inference.origins import check_origin, check_same
 from luthier_inference.snapshots import Snapshot, verify
 
 ADAPTER = "projects/{project}/adapters/{adapter}"
-TRAINING_JOB = "projects/{project}/trainingJobs/{training_job}"
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
 _ALLOWED = {WEIGHTS, CONFIG, "README.md"}
@@ -56,17 +54,16 @@ class Adapters(AdapterServiceServicer):
         adapter_id = check_id(request.adapter_id, field="adapter_id")
         name = format_name(ADAPTER, project=project, adapter=adapter_id)
         wanted = request.adapter
-        await self._check_base(project, wanted)
-        _check_origin(project, wanted)
-        _check_contents(
-            await verify(
-                self._blobs,
-                project,
-                wanted.files,
-                field="adapter.files",
-                allowed=_ALLOWED.__contains__,
-            )
+        base = await check_origin(self._base_models, project, wanted, field="adapter")
+        check_same(base, "tokenizer_digest", wanted.tokenizer_digest)
+        snapshot = await verify(
+            self._blobs,
+            project,
+            wanted.files,
+            field="adapter.files",
+            allowed=_ALLOWED.__contains__,
         )
+        _check_contents(snapshot, seq2seq=is_seq2seq(base.architecture))
         wanted.digest = adapter_digest(wanted)
         wanted.ClearField("delete_time")
         try:
@@ -122,22 +119,8 @@ class Adapters(AdapterServiceServicer):
             f"{name} is taken; names of adapters are never given again", reason="ADAPTER_EXISTS"
         )
 
-    async def _check_base(self, project: str, adapter: Adapter) -> None:
-        parts = parse(adapter.base_model, BASE_MODEL, field="adapter.base_model")
-        if parts["project"] not in (project, LIBRARY):
-            raise not_found(adapter.base_model)
-        base = await self._base_models.get(adapter.base_model)
-        for field in ("digest", "tokenizer_digest"):
-            given = getattr(adapter, field if field != "digest" else "base_model_digest")
-            if given != getattr(base, field):
-                raise FailedPrecondition(
-                    f"the adapter was tuned on another {base.name}: its {field} is "
-                    f"{given or 'not given'}, the base model's {getattr(base, field)}",
-                    reason="BASE_MODEL_MISMATCH",
-                )
-
     async def _check_base_still_there(self, adapter: Adapter) -> None:
-        # A base deleted since `_check_base` did not see this adapter; both must not stand.
+        # A base deleted since `check_origin` did not see this adapter; both must not stand.
         try:
             await self._base_models.get(adapter.base_model)
         except NotFound:
@@ -145,23 +128,11 @@ class Adapters(AdapterServiceServicer):
             raise
 
 
-def _check_origin(project: str, adapter: Adapter) -> None:
-    parts = parse(adapter.training_job, TRAINING_JOB, field="adapter.training_job")
-    if parts["project"] != project:
-        raise not_found(adapter.training_job)
-    if not adapter.dataset_digest:
-        raise InvalidArgument(
-            "adapter.dataset_digest is required",
-            reason="REQUIRED",
-            field="adapter.dataset_digest",
-        )
-
-
-def _check_contents(snapshot: Snapshot) -> None:
+def _check_contents(snapshot: Snapshot, *, seq2seq: bool) -> None:
     for path, found in ((CONFIG, snapshot.texts), (WEIGHTS, snapshot.tensors)):
         if path not in found:
             raise snapshot.refused(f"{path} is missing", "BAD_FILES")
-    read_lora_config(snapshot.texts[CONFIG])
+    read_lora_config(snapshot.texts[CONFIG], seq2seq=seq2seq)
     others = sorted(name for name in snapshot.tensors[WEIGHTS].names if ".lora_" not in name)
     if others:
         message = f"{WEIGHTS} holds more than LoRA matrices: {others[0][:100]!r}"

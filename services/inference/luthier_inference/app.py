@@ -26,11 +26,12 @@ from luthier_common.records.journal import Journal, guard_against_loss
 from luthier_common.rpc.server import RpcServer
 
 from luthier_inference.adapters import ADAPTER, Adapters
-from luthier_inference.base_models import BASE_MODEL, BaseModels
+from luthier_inference.base_models import BaseModels, complete_older
 from luthier_inference.engine_pool import EnginePool, keep_warm
 from luthier_inference.engine_process import Engine, engine_environment, start_engine
 from luthier_inference.events import event_for
 from luthier_inference.metrics import Metrics
+from luthier_inference.origins import BASE_MODEL
 from luthier_inference.router import Router
 from luthier_inference.settings import InferenceSettings
 
@@ -54,6 +55,7 @@ async def build(settings: InferenceSettings, lifespan: Lifespan) -> RpcServer:
     await lifespan.enter(Announcer(records, event_for, source="luthier.inference"))
     base_models = await lifespan.enter(Collection(records, BaseModel, BASE_MODEL))
     adapters = await lifespan.enter(Collection(records, Adapter, ADAPTER))
+    await complete_older(base_models)
 
     async def start(base: BaseModel) -> Engine:
         return await start_engine(base, engine_environment(settings, base), signer)

@@ -15,6 +15,7 @@ from luthier_common.records.collection import Collection
 
 from luthier_inference.engine_process import Engine
 from luthier_inference.metrics import Metrics
+from luthier_inference.served import check_served
 
 logger = logging.getLogger(__name__)
 
@@ -134,8 +135,10 @@ async def keep_warm(
 
 async def _warm(engines: EnginePool, base_models: Collection[BaseModel], name: str) -> None:
     try:
-        await engines.warm(await base_models.get(name))
+        base = await base_models.get(name)
+        check_served(base)
+        await engines.warm(base)
     except NotFound:
         return
     except PlatformError as error:
-        logger.error("cannot read %s: %s", name, error.message)
+        logger.error("cannot preload %s: %s", name, error.message)

@@ -52,15 +52,18 @@ class LoraSettings:
     """Whether the layers store their weights transposed (GPT-2's do)."""
 
 
-def read_lora_config(data: bytes) -> LoraSettings:
-    """Return the settings in an `adapter_config.json`; InvalidArgument says what is refused."""
+def read_lora_config(data: bytes, *, seq2seq: bool = False) -> LoraSettings:
+    """Return the settings in an `adapter_config.json`; InvalidArgument says what is refused.
+
+    `seq2seq` says that the base model reads with an encoder and writes with a decoder.
+    """
     try:
         config = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise _refused("is not JSON") from error
     if not isinstance(config, dict):
         raise _refused("is not a JSON object")
-    _check_kind(config)
+    _check_kind(config, "SEQ_2_SEQ_LM" if seq2seq else "CAUSAL_LM")
     unsupported = sorted(key for key in config if key not in _KNOWN and config[key])
     if unsupported:
         raise _refused(f"uses {', '.join(unsupported)[:200]}, which is not supported")
@@ -80,11 +83,11 @@ def read_lora_config(data: bytes) -> LoraSettings:
     )
 
 
-def _check_kind(config: dict[str, Any]) -> None:
+def _check_kind(config: dict[str, Any], task_type: str) -> None:
     if config.get("peft_type") != "LORA":
         raise _refused("must have peft_type LORA")
-    if config.get("task_type") not in (None, "CAUSAL_LM"):
-        raise _refused("must have task_type CAUSAL_LM")
+    if config.get("task_type") not in (None, task_type):
+        raise _refused(f"must have task_type {task_type}")
     if config.get("bias", "none") != "none":
         raise _refused("must have bias none")
     if not isinstance(config.get("init_lora_weights", True), bool):

@@ -20,10 +20,11 @@ from luthier_common.names import parse, project_of
 from luthier_common.records.collection import Collection
 
 from luthier_inference.adapters import ADAPTER, is_live
-from luthier_inference.base_models import BASE_MODEL
 from luthier_inference.conversation import check_messages, check_sampling
 from luthier_inference.engine_pool import EnginePool
 from luthier_inference.metrics import Metrics
+from luthier_inference.origins import BASE_MODEL
+from luthier_inference.served import check_served
 
 _ATTEMPTS = 3  # an engine that dies twice before its first word will do so again
 
@@ -61,6 +62,7 @@ class Router(GenerationServiceServicer):
         check_messages(request.messages)
         check_sampling(request.sampling)
         model = await self._resolve(project, request.model)
+        check_served(model.base, model.adapter)
         wanted = GenerateRequest(
             parent=request.parent,
             base_model_digest=model.base.digest,

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import re
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
 _LENGTH_BYTES = 8
-_NOT_ADAPTED = re.compile(r"embed|lm_head|\bwte\b|\bwpe\b|\bshared\b")
 HEADER_LIMIT = 100_000_000
 """The most bytes a header may have; the format's own limit."""
 
@@ -29,11 +28,18 @@ class BadTensors(ValueError):
 class Tensors:
     """What a file holds."""
 
-    names: frozenset[str]
-    parameter_count: int
-    """Numbers in all tensors."""
-    lora_parameters_per_rank: int
-    """Inputs and outputs of all linear layers, the sum: what LoRA of rank 1 adds."""
+    shapes: Mapping[str, tuple[int, ...]]
+    """Of every tensor, by its name."""
+
+    @property
+    def names(self) -> Set[str]:
+        """Names of the tensors."""
+        return self.shapes.keys()
+
+    @property
+    def parameter_count(self) -> int:
+        """Numbers in all tensors."""
+        return sum(map(math.prod, self.shapes.values()))
 
 
 def header_bytes(start: bytes | bytearray) -> int:
@@ -60,30 +66,21 @@ def read_header(start: bytes, size: int) -> Tensors:
     header.pop("__metadata__", None)
     spans = sorted(_span(name, entry) for name, entry in header.items())
     position = 0
-    for first, last, _ in spans:
+    for first, last in spans:
         if first != position:
             raise BadTensors("its tensors overlap or leave gaps")
         position = last
     if end + position != size:
         raise BadTensors(f"its header describes {end + position} bytes, it has {size}")
-    return Tensors(
-        frozenset(header),
-        sum(count for _, _, count in spans),
-        sum(sum(entry["shape"]) for name, entry in header.items() if _is_linear(name, entry)),
-    )
+    return Tensors({name: tuple(entry["shape"]) for name, entry in header.items()})
 
 
-def _is_linear(name: str, entry: Any) -> bool:
-    """Whether a tensor is the matrix of a layer that LoRA adapts: no embedding, no output head."""
-    return len(entry["shape"]) == 2 and not _NOT_ADAPTED.search(name)
-
-
-def _span(name: str, entry: Any) -> tuple[int, int, int]:
-    """Return where a tensor begins and ends, and how many numbers it has."""
+def _span(name: str, entry: Any) -> tuple[int, int]:
+    """Return where a tensor begins and ends."""
     match entry:
         case {"dtype": str(kind), "shape": [*shape], "data_offsets": [int(first), int(last)]}:
             if kind in _BITS and all(isinstance(side, int) and side >= 0 for side in shape):
                 count = math.prod(shape)
                 if 0 <= first <= last and (last - first) * 8 == count * _BITS[kind]:
-                    return first, last, count
+                    return first, last
     raise BadTensors(f"the entry of tensor {name[:100]!r} is not valid")

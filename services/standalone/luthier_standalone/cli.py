@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.table import Table
 
+from luthier_standalone import commands
 from luthier_standalone.chat import converse
 from luthier_standalone.data_dir import DEFAULT, Connection, DataDir
 from luthier_standalone.gateway import Gateway
@@ -40,9 +41,11 @@ app = typer.Typer(
 models_app = typer.Typer(help="Base models and tuned models.", no_args_is_help=True)
 keys_app = typer.Typer(help="API keys.", no_args_is_help=True)
 records_app = typer.Typer(help="The records behind everything.", no_args_is_help=True)
+commands_app = typer.Typer(help="Commands that were refused.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
 app.add_typer(keys_app, name="keys")
 app.add_typer(records_app, name="records")
+app.add_typer(commands_app, name="commands")
 
 DataDirOption = Annotated[
     Path,
@@ -52,6 +55,14 @@ ModelOption = Annotated[
     list[str] | None,
     typer.Option("--model", help="PATH[=ID] of a model to import; default: the starter model."),
 ]
+NatsUrlOption = Annotated[
+    str | None,
+    typer.Option(
+        envvar="LUTHIER_NATS_URL",
+        help="NATS server with the trainer's access; default: the running platform's.",
+    ),
+]
+LettersOfOption = Annotated[str, typer.Option("--project", help="Of this project only.")]
 
 _out = Console(highlight=False)
 _err = Console(stderr=True, highlight=False)
@@ -261,6 +272,44 @@ def rebuild(data_dir: DataDirOption = DEFAULT) -> None:
     async def main() -> None:
         for owner, count in (await rebuild_records(DataDir(data_dir))).items():
             _out.print(f"{owner}: {count} records")
+
+    with _told():
+        asyncio.run(main())
+
+
+@commands_app.command("list")
+def list_commands(
+    project: LettersOfOption = "",
+    data_dir: DataDirOption = DEFAULT,
+    nats_url: NatsUrlOption = None,
+) -> None:
+    """List the refused commands and why they were refused."""
+
+    async def main() -> None:
+        url = nats_url or DataDir(data_dir).connection().nats
+        async with commands.open_dead_letters(url) as letters:
+            _out.print(await commands.table(letters, project))
+
+    with _told():
+        asyncio.run(main())
+
+
+@commands_app.command("replay")
+def replay_commands(
+    project: LettersOfOption = "",
+    sequence: Annotated[int | None, typer.Option(min=1, help="This one only.")] = None,
+    data_dir: DataDirOption = DEFAULT,
+    nats_url: NatsUrlOption = None,
+) -> None:
+    """Publish refused commands again, once the cause is mended."""
+
+    async def main() -> None:
+        url, count = nats_url or DataDir(data_dir).connection().nats, 0
+        async with commands.open_dead_letters(url) as letters:
+            async for replayed in commands.replay(letters, project, sequence):
+                count += 1
+                _out.print(f"replayed {replayed}")
+        _out.print(f"replayed in all: {count}")
 
     with _told():
         asyncio.run(main())

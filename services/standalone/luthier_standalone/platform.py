@@ -26,6 +26,8 @@ SERVICES = ("dataset", "inference", "trainer", "gateway")
 """In the order they start; they stop in the opposite one, NATS last."""
 
 _DRAIN_SECONDS = 10.0
+_SAVE_SECONDS = 50.0
+"""Beyond draining: a trainer's runs save their state (its `stop_seconds`, and a margin)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,7 @@ def service_spec(service: str, site: Site) -> ServiceSpec:
         ready_url=f"http://{HOST}:{site.ports.metrics[service]}/readyz",
         log=site.data.log(service),
         env=service_environment(service, site),
-        stop_seconds=_DRAIN_SECONDS + 10.0,
+        stop_seconds=_DRAIN_SECONDS + (_SAVE_SECONDS if service == "trainer" else 10.0),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from luthier.trainer.v1 import run_service_pb2, training_job_service_pb2
+from luthier.trainer.v1.calibration_pb2 import Calibration
 from luthier.trainer.v1.run_service_pb2_grpc import add_RunServiceServicer_to_server
 from luthier.trainer.v1.training_job_pb2 import TrainingJob, TrainingJobEvent
 from luthier.trainer.v1.training_job_service_pb2_grpc import (
@@ -18,23 +19,31 @@ from luthier_common.metrics import RpcMetrics
 from luthier_common.nats_client import open_nats
 from luthier_common.objects.blobs import Blobs
 from luthier_common.objects.open import open_object_store
+from luthier_common.objects.port import ObjectStore
 from luthier_common.records.collection import Collection
 from luthier_common.records.jetstream import open_records
 from luthier_common.records.journal import Journal, guard_against_loss
 from luthier_common.rpc.client import connect
 from luthier_common.rpc.server import RpcServer
 
-from luthier_trainer import job_events, jobs
+from luthier_trainer import calibrations, job_events, jobs
+from luthier_trainer.calibrations import Calibrations
+from luthier_trainer.commands import Commands
 from luthier_trainer.controller import Controller
 from luthier_trainer.events import event_for
+from luthier_trainer.gpu_metrics import GpuMetrics, Gpus
 from luthier_trainer.job_events import JobEvents
+from luthier_trainer.job_metrics import JobMetrics, at_work
+from luthier_trainer.job_queue import JobQueue
 from luthier_trainer.job_service import JobService
 from luthier_trainer.jobs import Jobs
 from luthier_trainer.launchers import ChildProcessLauncher, Launcher
 from luthier_trainer.metrics import Metrics
 from luthier_trainer.peers import Peers
+from luthier_trainer.preflight.devices import Devices, Prices
 from luthier_trainer.publish import Publisher
 from luthier_trainer.run_reports import RunReports
+from luthier_trainer.scheduling import Capacity
 from luthier_trainer.settings import TrainerSettings
 from luthier_trainer.supervisor import Supervisor
 from luthier_trainer.training_datasets import TrainingDatasets
@@ -51,12 +60,7 @@ async def build(
 ) -> RpcServer:
     """Wire the trainer and open it; returns the server, for its address."""
     metrics = Metrics(lifespan.registry)
-    signer = IdentitySigner(settings.identity_secret.get_secret_value())
-    objects = await open_object_store(
-        settings.objects_url,
-        access_key=settings.objects_access_key,
-        secret_key=settings.objects_secret_key.get_secret_value(),
-    )
+    objects = await _objects(settings)
     blobs = Blobs(objects)
     nats = await lifespan.enter(open_nats(settings.nats_url, name="trainer"))
     stream = nats.jetstream()
@@ -67,36 +71,70 @@ async def build(
     await lifespan.enter(Announcer(records, event_for, source="luthier.trainer"))
     job_records = await lifespan.enter(Collection(records, TrainingJob, jobs.PATTERN))
     event_records = await lifespan.enter(Collection(records, TrainingJobEvent, job_events.PATTERN))
-    events = JobEvents(event_records)
-    reports = RunReports(job_records, events, metrics)
-    peers = Peers(
-        await lifespan.enter(connect(settings.dataset_address, signer=signer)),
-        await lifespan.enter(connect(settings.inference_address, signer=signer)),
+    measured = Calibrations(
+        await lifespan.enter(Collection(records, Calibration, calibrations.PATTERN))
     )
-
+    events = JobEvents(event_records)
+    peers = await _peers(settings, lifespan)
+    gpus = Gpus()
+    lifespan.registry.register(JobMetrics(job_records))
+    lifespan.registry.register(GpuMetrics(gpus, lambda: (job.name for job in at_work(job_records))))
+    capacity = Capacity(settings.max_runs, gpus.device_memory_bytes())
+    queue = JobQueue(job_records, capacity, device_class=gpus.device_class())
+    validation = Validation(blobs, peers, _devices(settings, gpus, measured))
+    publisher = Publisher(blobs, peers)
+    all_jobs = Jobs(job_records, events, peers, validation, queue)
+    reports = RunReports(job_records, events, publisher, metrics)
     server = await lifespan.enter(
-        _server(settings, lifespan, JobService(Jobs(job_records, peers), events), reports)
+        _server(settings, lifespan, JobService(all_jobs, events), reports)
     )
     supervisor = Supervisor(
         job_records,
         peers,
         launcher_for(settings, _reachable(server)),
+        objects,
         settings.work_dir,
         hang_seconds=settings.hang_seconds,
+        give_back_seconds=settings.stop_seconds,
     )
     controller = Controller(
         job_records,
         events,
-        Validation(blobs, peers),
+        validation,
+        queue,
         supervisor,
-        Publisher(blobs, peers),
+        publisher,
+        measured,
         metrics,
-        max_runs=settings.max_runs,
     )
     # After the server, so that it ends first and the runs can still report.
     lifespan.spawn(controller.run(), name="controller")
+    lifespan.callback(controller.drain)
     lifespan.spawn(TrainingDatasets(job_records, peers).run(), name="training datasets")
+    await lifespan.enter(Commands(nats, all_jobs, lifespan.registry))
     return server
+
+
+def _devices(settings: TrainerSettings, gpus: Gpus, measured: Calibrations) -> Devices:
+    memory = gpus.device_memory_bytes()
+    prices = Prices(settings.device_prices, settings.price_currency)
+    return Devices.beside(gpus.device_class(), memory, measured, prices)
+
+
+async def _objects(settings: TrainerSettings) -> ObjectStore:
+    return await open_object_store(
+        settings.objects_url,
+        access_key=settings.objects_access_key,
+        secret_key=settings.objects_secret_key.get_secret_value(),
+    )
+
+
+async def _peers(settings: TrainerSettings, lifespan: Lifespan) -> Peers:
+    signer = IdentitySigner(settings.identity_secret.get_secret_value())
+    return Peers(
+        await lifespan.enter(connect(settings.dataset_address, signer=signer)),
+        await lifespan.enter(connect(settings.inference_address, signer=signer)),
+    )
 
 
 def _server(

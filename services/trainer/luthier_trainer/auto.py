@@ -13,6 +13,10 @@ Reference points, all of them on the curves, none of them a special case:
   depend on the rank (Schulman et al. 2025, "LoRA Without Regret").
 * Replay of general rows, 5 to 25 %, is the standard cure for forgetting (Biderman et al. 2024,
   "LoRA Learns Less and Forgets Less", measure how much there is to cure).
+* Full tuning's best learning rate is a tenth of LoRA's, whatever the model (Schulman et al. 2025).
+* DPO goes once over its pairs, with a tenth of the learning rate and beta 0.1 (Rafailov et al.
+  2023, appendix B; Tunstall et al. 2023, "Zephyr", table 3, one to three passes); small models
+  again take more passes.
 """
 
 from __future__ import annotations
@@ -32,6 +36,9 @@ _MOST_BATCH = 32
 _LEAST_STEPS_PER_EPOCH = 8
 _MOST_ROW_VISITS = 100_000
 _RETAIN_SHARE = 0.25
+_FULL_FACTOR = 0.1
+_PREFERENCE_FACTOR = 0.1
+_PREFERENCE_REFERENCE_EPOCHS = 1
 
 
 @dataclass(frozen=True)
@@ -51,10 +58,21 @@ class Sizes:
 
 
 @dataclass(frozen=True)
+class Method:
+    """How is tuned, as far as the rule minds."""
+
+    full: bool = False
+    """Whether all weights are tuned, rather than LoRA's."""
+    preference: bool = False
+    """Whether preferences are learned (DPO), rather than answers."""
+
+
+@dataclass(frozen=True)
 class Choice:
     """What the rule chooses."""
 
     rank: int
+    """0 when all weights are tuned; so is alpha."""
     alpha: int
     epochs: int
     batch_size: int
@@ -62,28 +80,28 @@ class Choice:
     learning_rate: float
     retain_share: float
     reasons: Mapping[str, str]
-    """A sentence for each field of `Hyperparameters`."""
+    """A sentence for each of these numbers, by the field of `Hyperparameters`."""
 
 
-def choose(sizes: Sizes) -> Choice:
+def choose(sizes: Sizes, method: Method = Method()) -> Choice:
     """Apply the rule. Every number is monotone in each of the sizes."""
     factor = max(0.5, (_REFERENCE_PARAMETERS / max(1, sizes.parameters)) ** _EXPONENT)
     rank, why_rank = _rank(sizes)
-    epochs, why_epochs = _epochs(sizes, factor)
+    epochs, why_epochs = _epochs(sizes, factor, method)
     batch_size = min(_MOST_BATCH, _power_of_two_at_most(sizes.rows / _LEAST_STEPS_PER_EPOCH))
-    learning_rate = float(f"{_REFERENCE_LEARNING_RATE * factor:.3g}")
-    retain_share = _RETAIN_SHARE if sizes.ships_general_rows else 0.0
-    general = "general rows with the base model" if retain_share else "no general rows"
+    learning_rate, why_rate = _learning_rate(sizes, factor, method)
+    retain_share, why_retain = _retain_share(sizes, method)
     reasons = {
         "epoch_count": f"{epochs} epochs: {why_epochs}",
         "batch_size": f"batches of {batch_size} rows: {sizes.rows} rows give at least "
         f"{_LEAST_STEPS_PER_EPOCH} steps an epoch where they can",
-        "learning_rate_multiplier": f"learning rate {learning_rate:g}: 2e-4 at 7 B, more for "
-        f"smaller models; this is {_model(sizes)}",
-        "lora_rank": f"rank {rank}: {why_rank}",
-        "lora_alpha": _why_alpha(rank),
-        "retain_share": f"retain share {retain_share:g}: there are {general}",
+        "learning_rate_multiplier": f"learning rate {learning_rate:g}: {why_rate}",
+        "retain_share": f"retain share {retain_share:g}: {why_retain}",
     }
+    if method.full:
+        rank = 0
+    else:
+        reasons |= {"lora_rank": f"rank {rank}: {why_rank}", "lora_alpha": _why_alpha(rank)}
     return Choice(rank, 2 * rank, epochs, batch_size, learning_rate, retain_share, reasons)
 
 
@@ -108,14 +126,35 @@ def _rank(sizes: Sizes) -> tuple[int, str]:
     return rank, f"it holds about {data}"
 
 
-def _epochs(sizes: Sizes, factor: float) -> tuple[int, str]:
-    wanted = round(_REFERENCE_EPOCHS * factor)
+def _learning_rate(sizes: Sizes, factor: float, method: Method) -> tuple[float, str]:
+    share, why = 1.0, ""
+    if method.full:
+        share, why = share * _FULL_FACTOR, "; a tenth of that where all weights are tuned"
+    if method.preference:
+        share, why = share * _PREFERENCE_FACTOR, why + "; a tenth of that for preferences"
+    rate = float(f"{_REFERENCE_LEARNING_RATE * factor * share:.3g}")
+    return rate, f"2e-4 at 7 B, more for smaller models{why}; this is {_model(sizes)}"
+
+
+def _retain_share(sizes: Sizes, method: Method) -> tuple[float, str]:
+    if method.preference:
+        return 0.0, "general rows are no preferences"
+    if sizes.ships_general_rows:
+        return _RETAIN_SHARE, "there are general rows with the base model"
+    return 0.0, "there are no general rows"
+
+
+def _epochs(sizes: Sizes, factor: float, method: Method) -> tuple[int, str]:
+    reference = _PREFERENCE_REFERENCE_EPOCHS if method.preference else _REFERENCE_EPOCHS
+    wanted = max(1, round(reference * factor))
     most = math.ceil(_MOST_ROW_VISITS / max(1, sizes.rows))
     if most < wanted:
         return most, f"of {sizes.rows} rows, more would be above {_MOST_ROW_VISITS:,} readings"
+    what = "fact" if not method.preference else "preference"
     if sizes.parameters > _REFERENCE_PARAMETERS:
-        return wanted, f"small models need more passes over a fact than {_model(sizes)}"
-    return wanted, f"{_model(sizes)} needs more passes over a fact than one of 7 B does (3)"
+        return wanted, f"small models need more passes over a {what} than {_model(sizes)}"
+    more = f"needs more passes over a {what} than one of 7 B does ({reference})"
+    return wanted, f"{_model(sizes)} {more}"
 
 
 def _model(sizes: Sizes) -> str:

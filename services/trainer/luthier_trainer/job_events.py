@@ -45,6 +45,10 @@ class JobEvents:
             except AlreadyExists:
                 continue  # another writer's; take the next number
 
+    def holds(self, job: str, message: str) -> bool:
+        """Whether an event of the job says exactly this."""
+        return any(event.message == message for event in self._records.values(job))
+
     def forget(self, job: str) -> None:
         """Let go of what is remembered of a job that has ended."""
         self._last.pop(job, None)

@@ -59,10 +59,21 @@ class JobService(TrainingJobServiceServicer):
     ) -> TrainingJob:
         """See the proto."""
         parse(request.name, PATTERN)
-        job = await self._jobs.cancel(request.name)
-        if job.state == TrainingJob.CANCELLED:
-            await self._events.tell(job.name, "The job was cancelled")
-        return job
+        return await self._jobs.cancel(request.name)
+
+    async def PauseTrainingJob(
+        self, request: api.PauseTrainingJobRequest, context: Any
+    ) -> TrainingJob:
+        """See the proto."""
+        parse(request.name, PATTERN)
+        return await self._jobs.pause(request.name)
+
+    async def ResumeTrainingJob(
+        self, request: api.ResumeTrainingJobRequest, context: Any
+    ) -> TrainingJob:
+        """See the proto."""
+        parse(request.name, PATTERN)
+        return await self._jobs.resume(request.name)
 
     async def ListTrainingJobEvents(
         self, request: api.ListTrainingJobEventsRequest, context: Any

@@ -1,54 +1,83 @@
-"""Training jobs: what may be asked for, and which state follows which."""
+"""Training jobs: what callers may do with them, and which state follows which."""
 
 from __future__ import annotations
 
-import secrets
+from collections.abc import Callable, Mapping
+from typing import Protocol
 
-from luthier.dataset.v1.file_pb2 import File
+from luthier.trainer.v1.preflight_pb2 import Preflight
 from luthier.trainer.v1.training_job_pb2 import TrainingJob
-from luthier_common.errors import (
-    FailedPrecondition,
-    Internal,
-    InvalidArgument,
-    not_found,
-)
-from luthier_common.names import choose_id, parent_of, parse
+from luthier.trainer.v1.tuning_pb2 import ResolvedHyperparameters
+from luthier_common.errors import FailedPrecondition, Internal
+from luthier_common.names import choose_id
 from luthier_common.paging import Page, coerce_page_size
 from luthier_common.records.collection import Collection
 from luthier_common.records.requests import create_once, made_before
 
-from luthier_trainer import hyperparameters
+from luthier_trainer import job_requests
+from luthier_trainer.job_events import JobEvents
+from luthier_trainer.job_queue import JobQueue
 from luthier_trainer.peers import Peers
+from luthier_trainer.pinning import pin
 
 PATTERN = "projects/{project}/trainingJobs/{training_job}"
-_FILE = "projects/{project}/files/{file}"
-_BASE_MODEL = "projects/{project}/baseModels/{base_model}"
-_LONGEST_SUFFIX = 64
-_LONGEST_REQUEST_ID = 255
-_MOST_PAIRS, _LONGEST_KEY, _LONGEST_VALUE = 16, 64, 512
 
 State = TrainingJob.State
 FINAL = frozenset({TrainingJob.SUCCEEDED, TrainingJob.FAILED, TrainingJob.CANCELLED})
-_NEXT: dict[State, frozenset[State]] = {
+AT_WORK = frozenset({TrainingJob.RUNNING, TrainingJob.PAUSING})
+"""The states in which a run is heard."""
+NEXT: dict[State, frozenset[State]] = {
     TrainingJob.VALIDATING: frozenset(
         {TrainingJob.QUEUED, TrainingJob.FAILED, TrainingJob.CANCELLED}
     ),
-    TrainingJob.QUEUED: frozenset({TrainingJob.RUNNING, TrainingJob.FAILED, TrainingJob.CANCELLED}),
+    TrainingJob.QUEUED: frozenset(
+        {TrainingJob.RUNNING, TrainingJob.PAUSED, TrainingJob.FAILED, TrainingJob.CANCELLED}
+    ),
     TrainingJob.RUNNING: frozenset(
         {
             TrainingJob.QUEUED,
+            TrainingJob.PAUSING,
             TrainingJob.CANCELLING,
             TrainingJob.SUCCEEDED,
             TrainingJob.FAILED,
         }
     ),
+    TrainingJob.PAUSING: frozenset(
+        {
+            TrainingJob.PAUSED,
+            TrainingJob.CANCELLING,
+            TrainingJob.SUCCEEDED,
+            TrainingJob.FAILED,
+        }
+    ),
+    TrainingJob.PAUSED: frozenset({TrainingJob.QUEUED, TrainingJob.CANCELLED}),
     TrainingJob.CANCELLING: frozenset({TrainingJob.CANCELLED}),
 }
+"""Which state follows which; nothing follows a final one."""
+
+
+class Examined(Protocol):
+    """What is known of a job before it is queued."""
+
+    @property
+    def hyperparameters(self) -> ResolvedHyperparameters:
+        """What the run shall use."""
+
+    @property
+    def preflight(self) -> Preflight:
+        """What it will need and cost."""
+
+
+class Examiner(Protocol):
+    """Looks a job over."""
+
+    async def examine(self, job: TrainingJob) -> Examined:
+        """Look at the rows of `job`, files pinned; a PlatformError says what is wrong with it."""
 
 
 def move(job: TrainingJob, state: State) -> TrainingJob:
     """Put `job` into `state`, with the times that go with it; Internal if it cannot follow."""
-    if state not in _NEXT.get(job.state, frozenset()):
+    if state not in NEXT.get(job.state, frozenset()):
         names = f"{State.Name(job.state)} cannot become {State.Name(state)}"
         raise Internal(f"{job.name}: {names}", reason="ILLEGAL_TRANSITION")
     job.state = state
@@ -62,9 +91,19 @@ def move(job: TrainingJob, state: State) -> TrainingJob:
 class Jobs:
     """The jobs of all projects, as their callers see them."""
 
-    def __init__(self, records: Collection[TrainingJob], peers: Peers) -> None:
+    def __init__(
+        self,
+        records: Collection[TrainingJob],
+        events: JobEvents,
+        peers: Peers,
+        examiner: Examiner,
+        queue: JobQueue,
+    ) -> None:
         self._records = records
+        self._events = events
         self._peers = peers
+        self._examiner = examiner
+        self._queue = queue
 
     async def create(
         self,
@@ -75,37 +114,45 @@ class Jobs:
         *,
         validate_only: bool = False,
     ) -> TrainingJob:
-        """Check what can be checked at once, pin files and base model, and store the job.
+        """Check what can be checked at once, pin what the job names, and store the job.
 
-        InvalidArgument, NotFound, AlreadyExists.
+        With `validate_only` it is looked over to the end, and not stored. InvalidArgument,
+        NotFound, AlreadyExists, FailedPrecondition.
         """
-        _check_request(draft, request_id)
+        job_requests.check(draft, request_id)
         earlier = made_before(self._records, parent, request_id)
         if earlier is not None:
-            return _repeated(earlier, draft)
-        job = await self._pinned(parent, draft)
+            return job_requests.same(earlier, draft)
+        job = await pin(self._peers, parent, draft)
         job.request_id = request_id
         chosen = choose_id("ftjob", parent, job_id, request_id, field="training_job_id")
         job.name = f"{parent}/trainingJobs/{chosen}"
         if validate_only:
+            examined = await self._examiner.examine(job)
+            job.resolved_hyperparameters.CopyFrom(examined.hyperparameters)
+            job.preflight.CopyFrom(examined.preflight)
             return job
-        return _repeated(await create_once(self._records, job), draft)
+        return job_requests.same(await create_once(self._records, job), draft)
 
     async def get(self, name: str) -> TrainingJob:
-        """Return a job; NotFound."""
-        return await self._records.get(name)
+        """Return a job, with its place in the queue; NotFound."""
+        job = await self._records.get(name)
+        self._queue.show(job)
+        return job
 
     def list(
         self, parent: str, *, page_size: int, page_token: str, after: str, order_by: str
     ) -> Page[TrainingJob]:
-        """Return a page of a project's jobs."""
-        return self._records.list(
+        """Return a page of a project's jobs, with their places in the queue."""
+        page = self._records.list(
             parent,
             order_by=order_by or "create_time desc",
             after=after or None,
             page_size=coerce_page_size(page_size, default=20, maximum=1000),
             page_token=page_token,
         )
+        self._queue.show(*page.items)
+        return page
 
     async def cancel(self, name: str) -> TrainingJob:
         """Ask a job to end; NotFound, FailedPrecondition when it is beyond that."""
@@ -113,104 +160,83 @@ class Jobs:
         def change(job: TrainingJob) -> TrainingJob | None:
             if job.state == TrainingJob.CANCELLING:
                 return None
-            if job.state in FINAL or job.HasField("result"):
-                happened = State.Name(job.state).lower() if job.state in FINAL else "been tuned"
+            _check_open(job, "cancelled")
+            at_work = job.state in AT_WORK
+            return move(job, TrainingJob.CANCELLING if at_work else TrainingJob.CANCELLED)
+
+        said = {TrainingJob.CANCELLED: "The job was cancelled"}
+        return await self._change(name, change, said)
+
+    async def pause(self, name: str) -> TrainingJob:
+        """Ask a job to save its state and rest; NotFound, FailedPrecondition when it cannot."""
+
+        def change(job: TrainingJob) -> TrainingJob | None:
+            _check_open(job, "paused")
+            match job.state:
+                case TrainingJob.VALIDATING:
+                    raise FailedPrecondition(
+                        f"the rows of {name} are being checked; pause it once it is queued",
+                        reason="JOB_VALIDATING",
+                    )
+                case TrainingJob.QUEUED:
+                    return move(job, TrainingJob.PAUSED)
+                case TrainingJob.RUNNING:
+                    return move(job, TrainingJob.PAUSING)
+            return None
+
+        said = {
+            TrainingJob.PAUSED: "The job was paused",
+            TrainingJob.PAUSING: "The job is asked to save its state and pause",
+        }
+        return await self._change(name, change, said)
+
+    async def resume(self, name: str) -> TrainingJob:
+        """Have a paused job wait for a device again; NotFound, FailedPrecondition."""
+
+        def change(job: TrainingJob) -> TrainingJob | None:
+            _check_open(job, "resumed")
+            if job.state == TrainingJob.PAUSING:
                 raise FailedPrecondition(
-                    f"{name} has already {happened}; it cannot be cancelled",
-                    reason="JOB_ENDED",
-                    metadata={"state": State.Name(job.state)},
+                    f"{name} is saving its state; resume it once it is paused",
+                    reason="JOB_PAUSING",
                 )
-            running = job.state == TrainingJob.RUNNING
-            return move(job, TrainingJob.CANCELLING if running else TrainingJob.CANCELLED)
+            return move(job, TrainingJob.QUEUED) if job.state == TrainingJob.PAUSED else None
 
-        return await self._records.update(name, change)
+        said = {TrainingJob.QUEUED: "The job was resumed and waits for a device"}
+        return await self._change(name, change, said)
 
-    async def _pinned(self, parent: str, draft: TrainingJob) -> TrainingJob:
-        base = await self._peers.base_model(parent, draft.base_model)
-        job = TrainingJob(
-            base_model=base.name,
-            base_model_digest=base.digest,
-            suffix=draft.suffix,
-            seed=draft.seed if draft.HasField("seed") else secrets.randbelow(2**31),
-            metadata=draft.metadata,
-            supervised=draft.supervised,
-            state=TrainingJob.VALIDATING,
-        )
-        for field in ("training_file", "validation_file"):
-            name = getattr(draft, field)
-            if name:
-                file = await self._rows(parent, name, f"training_job.{field}")
-                setattr(job, field, file.name)
-                setattr(job, f"{field}_sha256", file.sha256)
-                if field == "training_file":
-                    job.training_dataset = file.dataset
+    async def _change(
+        self,
+        name: str,
+        change: Callable[[TrainingJob], TrainingJob | None],
+        said: Mapping[State, str],
+    ) -> TrainingJob:
+        """Change a job; when that has moved it, tell what is `said` of its new state."""
+        before = TrainingJob.STATE_UNSPECIFIED
+
+        def watched(job: TrainingJob) -> TrainingJob | None:
+            nonlocal before
+            before = job.state
+            return change(job)
+
+        job = await self._records.update(name, watched)
+        if job.state != before and job.state in said:
+            await self._events.tell(name, said[job.state])
+        self._queue.show(job)
         return job
 
-    async def _rows(self, parent: str, name: str, field: str) -> File:
-        parse(name, _FILE, field=field)
-        if parent_of(name) != parent:
-            raise not_found(name)
-        file = await self._peers.file(parent, name)
-        if file.purpose != File.FINE_TUNE:
-            raise InvalidArgument(
-                f"{name} was not uploaded for tuning: its purpose is not fine-tune",
-                reason="WRONG_PURPOSE",
-                field=field,
-            )
-        return file
 
-
-def _check_request(draft: TrainingJob, request_id: str) -> None:
-    parse(draft.base_model, _BASE_MODEL, field="training_job.base_model")
-    parse(draft.training_file, _FILE, field="training_job.training_file")
-    if not draft.HasField("supervised"):
-        raise _invalid("supervised", "is required")
-    hyperparameters.check(draft.supervised.hyperparameters)
-    if len(draft.suffix) > _LONGEST_SUFFIX or not draft.suffix.isprintable():
-        raise _invalid("suffix", f"must be at most {_LONGEST_SUFFIX} printable characters")
-    if len(request_id) > _LONGEST_REQUEST_ID or not request_id.isprintable():
-        raise InvalidArgument(
-            f"request_id must be at most {_LONGEST_REQUEST_ID} printable characters",
-            reason="INVALID_TRAINING_JOB",
-            field="request_id",
-        )
-    _check_metadata(draft)
-
-
-def _check_metadata(draft: TrainingJob) -> None:
-    if len(draft.metadata) > _MOST_PAIRS:
-        raise _invalid("metadata", f"must have at most {_MOST_PAIRS} pairs")
-    for key, value in draft.metadata.items():
-        if not key or len(key) > _LONGEST_KEY:
-            raise _invalid("metadata", f"must have keys of 1 to {_LONGEST_KEY} characters")
-        if len(value) > _LONGEST_VALUE:
-            raise _invalid("metadata", f"must have values of at most {_LONGEST_VALUE} characters")
-
-
-def _invalid(field: str, what: str) -> InvalidArgument:
-    path = f"training_job.{field}"
-    return InvalidArgument(f"{path} {what}", reason="INVALID_TRAINING_JOB", field=path)
-
-
-def _repeated(earlier: TrainingJob, draft: TrainingJob) -> TrainingJob:
-    """The job of an earlier request, unless this one asks for something else."""
-    if _asked(draft) != _asked(earlier):
-        raise InvalidArgument(
-            "request_id was used for another job",
-            reason="REQUEST_ID_REUSED",
-            field="request_id",
-            metadata={"resource": earlier.name},
-        )
-    return earlier
-
-
-def _asked(job: TrainingJob) -> TrainingJob:
-    # The seed is left out: a job that was given none has one of the service's choice.
-    return TrainingJob(
-        base_model=job.base_model,
-        training_file=job.training_file,
-        validation_file=job.validation_file,
-        suffix=job.suffix,
-        metadata=job.metadata,
-        supervised=job.supervised,
+def _check_open(job: TrainingJob, what: str) -> None:
+    """FailedPrecondition when nothing can be done about a job any more."""
+    name = State.Name(job.state)
+    if job.state in FINAL:
+        happened = f"has already {name.lower()}"
+    elif job.HasField("result"):
+        happened = "has already been tuned"
+    elif job.state == TrainingJob.CANCELLING:
+        happened = "is being cancelled"
+    else:
+        return
+    raise FailedPrecondition(
+        f"{job.name} {happened}; it cannot be {what}", reason="JOB_ENDED", metadata={"state": name}
     )

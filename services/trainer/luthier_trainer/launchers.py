@@ -13,8 +13,6 @@ from luthier_common.children import Child, spawn
 from luthier_trainer.run_settings import run_environment
 from luthier_trainer.settings import TrainerSettings
 
-_STOP_SECONDS = 5.0
-
 
 class Run(Protocol):
     """A run at work."""
@@ -22,8 +20,8 @@ class Run(Protocol):
     async def wait(self) -> int:
         """Wait for its end and return the exit code; negative when a signal ended it."""
 
-    async def stop(self) -> None:
-        """End it."""
+    async def stop(self, grace_seconds: float) -> None:
+        """Ask it to save its state and end (SIGTERM); kill it when it has not after so long."""
 
 
 class Launcher(Protocol):
@@ -54,5 +52,5 @@ class _ChildRun:
     async def wait(self) -> int:
         return await self._child.wait()
 
-    async def stop(self) -> None:
-        await self._child.stop(_STOP_SECONDS)
+    async def stop(self, grace_seconds: float) -> None:
+        await self._child.stop(grace_seconds)

@@ -16,8 +16,6 @@ class Metrics:
             "luthier_trainer_runs_total", "Runs ended, by outcome", ["outcome"], registry=registry
         )
         self.running = Gauge("luthier_trainer_running", "Runs at work", registry=registry)
-        self.tokens_per_second = Gauge(
-            "luthier_trainer_tokens_per_second",
-            "Real tokens a second of the latest report",
-            registry=registry,
+        self.waiting = Gauge(
+            "luthier_trainer_waiting", "Jobs that wait for a device", registry=registry
         )

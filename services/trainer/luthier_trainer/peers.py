@@ -11,10 +11,13 @@ from luthier.dataset.v1.file_pb2 import File
 from luthier.dataset.v1.file_service_pb2 import CreateFileRequest, GetFileRequest
 from luthier.dataset.v1.file_service_pb2_grpc import FileServiceStub
 from luthier.inference.v1.adapter_pb2 import Adapter
-from luthier.inference.v1.adapter_service_pb2 import CreateAdapterRequest
+from luthier.inference.v1.adapter_service_pb2 import CreateAdapterRequest, GetAdapterRequest
 from luthier.inference.v1.adapter_service_pb2_grpc import AdapterServiceStub
 from luthier.inference.v1.base_model_pb2 import BaseModel
-from luthier.inference.v1.base_model_service_pb2 import GetBaseModelRequest
+from luthier.inference.v1.base_model_service_pb2 import (
+    CreateBaseModelRequest,
+    GetBaseModelRequest,
+)
 from luthier.inference.v1.base_model_service_pb2_grpc import BaseModelServiceStub
 from luthier_common.errors import Aborted, DeadlineExceeded, ResourceExhausted, Unavailable
 from luthier_common.identity import Identity, service_identity
@@ -24,6 +27,7 @@ from luthier_common.rpc.client import Channel
 TRANSIENT = (Unavailable, DeadlineExceeded, ResourceExhausted, Aborted)
 """Errors that waiting cures."""
 _PUBLISH_SECONDS = 120.0  # every byte is verified
+_PUBLISH_MODEL_SECONDS = 3600.0  # so it is of whole models
 _DATASET_SECONDS = 120.0  # the file may be read
 
 
@@ -64,6 +68,20 @@ class Peers:
         """Return a base model of the project `parent` or of the library; NotFound."""
         stub = BaseModelServiceStub(self._inference.with_identity(_as(parent)))
         return await stub.GetBaseModel(GetBaseModelRequest(name=name))
+
+    async def create_base_model(self, model: BaseModel) -> BaseModel:
+        """Register a model under its name; the same one again changes nothing."""
+        parent = parent_of(model.name)
+        stub = BaseModelServiceStub(self._inference.with_identity(_as(parent)))
+        request = CreateBaseModelRequest(
+            parent=parent, base_model=model, base_model_id=id_of(model.name)
+        )
+        return await stub.CreateBaseModel(request, timeout=_PUBLISH_MODEL_SECONDS)
+
+    async def adapter(self, parent: str, name: str) -> Adapter:
+        """Return an adapter of the project `parent`; NotFound."""
+        stub = AdapterServiceStub(self._inference.with_identity(_as(parent)))
+        return await stub.GetAdapter(GetAdapterRequest(name=name))
 
     async def create_adapter(self, adapter: Adapter) -> Adapter:
         """Publish an adapter under its name; the same one again changes nothing."""

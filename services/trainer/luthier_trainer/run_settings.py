@@ -18,6 +18,9 @@ from luthier_trainer.settings import TrainerSettings
 EXIT_BAD_DATA = 65
 """EX_DATAERR of sysexits.h: the job cannot be done, and trying again would not help."""
 
+EXIT_GAVE_BACK = 75
+"""EX_TEMPFAIL of sysexits.h: told to stop, the run has saved its state; it is nobody's fault."""
+
 
 class RunSettings(BaseSettings):
     """Settings of a run."""

@@ -14,7 +14,7 @@ from luthier_common.errors import InvalidArgument
 
 
 class Shape(StrEnum):
-    """What supervised tuning learns from."""
+    """What tuning learns from."""
 
     CHAT = "chat"
     """`messages`, perhaps with `tools`: the assistant's messages are learned."""
@@ -22,23 +22,22 @@ class Shape(StrEnum):
     """`text`, learned whole."""
     PAIR = "pair"
     """`prompt` and `completion`: the completion is learned."""
+    PREFERENCE = "preference"
+    """`input`, `preferred_output` and `non_preferred_output`: which answer is better is learned."""
 
 
 def shape_of(row: Mapping[str, Any]) -> Shape:
-    """Return the shape of a row; InvalidArgument for one that supervised tuning cannot learn."""
+    """Return the shape of a row; InvalidArgument for one that has none."""
     if "messages" in row:
         return Shape.CHAT
     if "preferred_output" in row or "non_preferred_output" in row:
-        raise InvalidArgument(
-            "is a preference row (`input`, `preferred_output`, `non_preferred_output`), which "
-            "supervised tuning cannot learn; preference tuning (`method: dpo`) is not offered yet",
-            reason="PREFERENCE_ROWS",
-        )
+        return Shape.PREFERENCE
     if "completion" in row:
         return Shape.PAIR
     if "text" in row:
         return Shape.TEXT
     raise InvalidArgument(
-        "has none of the known shapes: `messages`, `prompt` with `completion`, or `text`",
+        "has none of the known shapes: `messages`, `prompt` with `completion`, `text`, or `input` "
+        "with `preferred_output` and `non_preferred_output`",
         reason="UNKNOWN_ROWS",
     )

@@ -72,7 +72,7 @@ class TrainingDatasets:
         draft = Dataset(
             display_name=file.display_name,
             source_files=[file.name],
-            recipes=[Recipe(rows=RowsRecipe())],
+            recipes=[Recipe(rows=RowsRecipe(sequence_to_sequence=True))],
             base_model=job.base_model,
             quality_rules=_ONLY_REPORT,
         )

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from luthier_common.errors import FailedPrecondition
 from luthier_dataset.tokens import CONFIG, TEMPLATE, TOKENIZER, TokenCounter
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from tests.support.scripted_tools import starter
 
@@ -71,7 +71,6 @@ def test_a_template_can_refuse_but_not_reach_out(template: str) -> None:
     [
         ({CONFIG: b'{"chat_template": "a"}'}, "has no tokenizer.json"),
         ({TOKENIZER: b"{}", CONFIG: b'{"chat_template": "a"}'}, "unreadable tokenizer"),
-        ({TOKENIZER: tokenizer()}, "has no chat template"),
         ({TOKENIZER: tokenizer(), CONFIG: b"no json"}, "unreadable tokenizer_config.json"),
         ({TOKENIZER: tokenizer(), TEMPLATE: b"{% if %}"}, "unreadable tokenizer or chat template"),
     ],
@@ -79,6 +78,34 @@ def test_a_template_can_refuse_but_not_reach_out(template: str) -> None:
 def test_a_model_that_cannot_be_counted_with_is_refused(files: dict[str, bytes], why: str) -> None:
     with pytest.raises(FailedPrecondition, match=why):
         TokenCounter(files)
+
+
+@pytest.mark.parametrize("template", [None, [], [{"name": "tool_use", "template": "a"}]])
+def test_without_a_chat_template_texts_and_pairs_are_counted(template: object) -> None:
+    base = counter(template)
+    assert not base.reads_chats
+    assert base.measure("text", {"text": "a b c"}) == (3, 3)
+    assert base.spans("pair", {"prompt": "a b", "completion": "c"}) == [("a b", False), ("c", True)]
+    refused = r"no chat template: only texts and pairs can be counted"
+    with pytest.raises(FailedPrecondition, match=refused):
+        base.measure("chat", {"messages": ROW})
+    with pytest.raises(FailedPrecondition, match=refused):
+        base.spans("chat", {"messages": ROW})
+    assert counter().reads_chats
+
+
+def test_an_encoder_decoder_counts_both_sides_of_a_pair_without_their_ends() -> None:
+    # As T5's: words begin with a mark, sequences end with </s>; files may ask to cut and to pad.
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁a", -1.0), ("b", -1.0), ("▁", -2.0)]
+    made = Tokenizer(models.Unigram(pieces, unk_id=2))
+    made.pre_tokenizer = pre_tokenizers.Metaspace()
+    made.post_processor = processors.TemplateProcessing(
+        single="$A </s>", special_tokens=[("</s>", 1)]
+    )
+    made.enable_truncation(4)
+    made.enable_padding(length=8)
+    base = TokenCounter({TOKENIZER: made.to_str().encode(), CONFIG: b'{"eos_token": "</s>"}'})
+    assert base.measure("pair", {"prompt": "a ab abb", "completion": "a b"}) == (9, 3)
 
 
 def user(content: str) -> dict[str, Any]:

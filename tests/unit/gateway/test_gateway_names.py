@@ -1,9 +1,9 @@
 import pytest
-from luthier.inference.v1 import adapter_pb2
+from luthier.inference.v1 import adapter_pb2, base_model_pb2
 from luthier.trainer.v1 import training_job_pb2
 from luthier_common.errors import InvalidArgument, NotFound, not_found
 from luthier_gateway.openai import names
-from luthier_gateway.openai.names import ModelNames, model_names
+from luthier_gateway.openai.names import model_names
 
 JOB = "projects/acme/trainingJobs/ftjob-abc"
 
@@ -60,12 +60,22 @@ def test_the_name_of_an_adapter_leads_back_to_it(suffix: str) -> None:
     )
     public = names.model_of_adapter(adapter)
     assert public == f"ft:starter:acme:{suffix}:ad-1"
-    assert model_names("acme", public) == ModelNames(adapter.name, ())
+    assert model_names("acme", public) == (adapter.name, "projects/acme/baseModels/ad-1")
+
+
+def test_a_base_model_that_tuning_made_is_named_like_an_adapter() -> None:
+    base = base_model_pb2.BaseModel(name="projects/acme/baseModels/b-1")
+    assert names.model_of_base(base) == "b-1"
+    base.tuning_origin.base_model = "projects/library/baseModels/starter"
+    base.tuning_origin.suffix = "a:b"
+    assert names.model_of_base(base) == "ft:starter:acme:a:b:b-1"
+    assert base.name in model_names("acme", names.model_of_base(base))
 
 
 def test_a_base_model_is_looked_for_in_the_project_and_then_in_the_library() -> None:
-    assert model_names("acme", "starter") == ModelNames(
-        None, ("projects/acme/baseModels/starter", "projects/library/baseModels/starter")
+    assert model_names("acme", "starter") == (
+        "projects/acme/baseModels/starter",
+        "projects/library/baseModels/starter",
     )
 
 
@@ -83,7 +93,7 @@ def test_a_base_model_is_looked_for_in_the_project_and_then_in_the_library() -> 
     ],
 )
 def test_a_name_that_cannot_be_one_of_the_project_is_looked_for_nowhere(model: str) -> None:
-    assert model_names("acme", model) == ModelNames(None, ())
+    assert model_names("acme", model) == ()
 
 
 def test_a_job_names_its_model_once_it_is_published() -> None:
@@ -93,6 +103,8 @@ def test_a_job_names_its_model_once_it_is_published() -> None:
     assert names.model_of_job(job) is None
     job.adapter = "projects/acme/adapters/ad-1"
     assert names.model_of_job(job) == "ft:starter:acme:s:ad-1"
+    job.adapter, job.tuned_base_model = "", "projects/acme/baseModels/b-1"
+    assert names.model_of_job(job) == "ft:starter:acme:s:b-1"
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,12 @@ def test_every_part_of_the_manifest_counts() -> None:
             adapter(metrics={"loss": 0.5}),
             adapter(code_version="1"),
             adapter(suffix="x"),
+            adapter(hold_reason="rougeL is 0.1, the gate asks for 0.2"),
         )
     }
-    assert len(digests) == 12
+    assert len(digests) == 13
+
+
+def test_the_digests_of_published_adapters_never_change() -> None:
+    pinned = "b8a4a091400f19f3766403311411083862ffa190cfc8dc02202e14875310bbb1"
+    assert adapter_digest(adapter(hold_reason="")) == pinned

@@ -7,8 +7,11 @@ from contextlib import asynccontextmanager
 import pytest
 from luthier.inference.v1.base_model_pb2 import BaseModel
 from luthier_common.errors import ResourceExhausted, Unavailable
-from luthier_inference.engine_pool import EnginePool
+from luthier_common.records.collection import Collection
+from luthier_common.records.memory import MemoryRecords
+from luthier_inference.engine_pool import EnginePool, keep_warm
 from luthier_inference.metrics import Metrics
+from luthier_inference.origins import BASE_MODEL
 from prometheus_client import CollectorRegistry
 
 from tests.support.eventually import eventually
@@ -141,3 +144,21 @@ async def test_leaving_stops_everything() -> None:
     assert all(engine.stopped for engine in starts.engines)
     with pytest.raises(asyncio.CancelledError):
         await late
+
+
+async def test_no_engine_is_kept_warm_for_what_is_not_served() -> None:
+    starts = Starts()
+    asked, held, t5 = (f"projects/p/baseModels/{name}" for name in ("asked", "held", "t5"))
+    async with (
+        Collection(MemoryRecords(), BaseModel, BASE_MODEL) as models,
+        pool(starts) as engines,
+    ):
+        await models.create(t5, BaseModel(digest="t5", architecture="T5ForConditionalGeneration"))
+        bad = BaseModel(digest="held", has_chat_template=True)
+        bad.tuning_origin.hold_reason = "worse than before"
+        await models.create(held, bad)
+        await models.create(asked, BaseModel(digest="asked", has_chat_template=True))
+        keeping = asyncio.create_task(keep_warm(engines, models, (t5, held, asked)))
+        await eventually(lambda: bool(starts.engines))
+        assert [engine.base.name for engine in starts.engines] == [asked], "the last of the three"
+        keeping.cancel()

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from luthier.trainer.v1.training_job_pb2 import Hyperparameters
-from luthier_trainer.auto import Choice, Sizes, choose
+from luthier_trainer.auto import Choice, Method, Sizes, choose, with_rank
 
 STARTER = Sizes(1_967_808, 12_000, rows=300, tokens=40_000, ships_general_rows=True)
 LLAMA_7B = Sizes(7_000_000_000, 2_500_000, rows=9_000, tokens=4_000_000, ships_general_rows=False)
@@ -21,6 +20,9 @@ SIZES = st.builds(
     tokens=st.integers(1, 10**10),
     ships_general_rows=st.booleans(),
 )
+METHODS = [
+    Method(full=full, preference=learns) for full in (False, True) for learns in (False, True)
+]
 UP, DOWN, SAME = 1, -1, 0
 TRENDS = {
     "parameters": {"rank": UP, "epochs": DOWN, "batch_size": SAME, "learning_rate": DOWN},
@@ -42,10 +44,12 @@ def resized(sizes: Sizes, size: str, value: int) -> Sizes:
 
 
 @pytest.mark.parametrize("size", TRENDS)
-@given(sizes=SIZES, growth=st.floats(1, 10_000))
-def test_every_number_is_monotone_in_each_size(size: str, sizes: Sizes, growth: float) -> None:
+@given(sizes=SIZES, growth=st.floats(1, 10_000), method=st.sampled_from(METHODS))
+def test_every_number_is_monotone_in_each_size(
+    size: str, sizes: Sizes, growth: float, method: Method
+) -> None:
     grown = resized(sizes, size, math.ceil(getattr(sizes, size) * growth))
-    before, after = choose(sizes), choose(grown)
+    before, after = choose(sizes, method), choose(grown, method)
     for number, direction in TRENDS[size].items():
         change = getattr(after, number) - getattr(before, number)
         assert change * direction >= 0, number
@@ -106,13 +110,13 @@ def test_the_adapter_is_within_a_tenth_of_the_base(sizes: Sizes) -> None:
     assert choice.alpha == 2 * choice.rank
 
 
-@given(sizes=SIZES)
-def test_every_number_is_one_that_a_caller_may_give(sizes: Sizes) -> None:
-    choice = choose(sizes)
+@given(sizes=SIZES, method=st.sampled_from(METHODS))
+def test_every_number_is_one_that_a_caller_may_give(sizes: Sizes, method: Method) -> None:
+    choice = choose(sizes, method)
     assert 1 <= choice.epochs <= 1000
     assert 1 <= choice.batch_size <= 32
     assert 0 < choice.learning_rate < 0.1
-    assert choice.rank >= 1
+    assert (choice.rank >= 1) is not method.full
 
 
 @given(sizes=SIZES)
@@ -120,15 +124,19 @@ def test_general_rows_are_mixed_in_where_there_are_some(sizes: Sizes) -> None:
     choice = choose(sizes)
     assert (choice.retain_share > 0) == sizes.ships_general_rows
     assert 0 <= choice.retain_share <= 0.9
+    assert ("there are no" in choice.reasons["retain_share"]) is not sizes.ships_general_rows
 
 
 @given(sizes=SIZES)
 def test_every_field_has_a_reason_that_names_its_number(sizes: Sizes) -> None:
-    choice = choose(sizes)
-    fields = {field.name for field in Hyperparameters.DESCRIPTOR.fields}
-    assert set(choice.reasons) == fields
-    for field, number in _numbers(choice).items():
-        assert f"{number:g}" in choice.reasons[field], field
+    for method in METHODS:
+        choice = choose(sizes, method)
+        numbers = _numbers(choice)
+        if method.full:
+            numbers = {name: numbers[name] for name in numbers if "lora" not in name}
+        assert choice.reasons.keys() == numbers.keys()
+        for field, number in numbers.items():
+            assert f"{number:g}" in choice.reasons[field], field
 
 
 @pytest.mark.parametrize(
@@ -159,6 +167,51 @@ def test_epochs_that_many_rows_have_cut_say_so() -> None:
 def test_reasons_show_sizes_as_people_write_them(parameters: int, shown: str) -> None:
     choice = choose(dataclasses.replace(LLAMA_7B, parameters=parameters))
     assert f"a model of {shown} weights" in choice.reasons["learning_rate_multiplier"]
+
+
+@given(sizes=SIZES, learns=st.booleans())
+def test_all_weights_are_tuned_ten_times_as_slowly_and_have_no_rank(
+    sizes: Sizes, learns: bool
+) -> None:
+    lora, full = (
+        choose(sizes, Method(preference=learns)),
+        choose(sizes, Method(full=True, preference=learns)),
+    )
+    assert full.learning_rate == pytest.approx(lora.learning_rate / 10, rel=0.01)
+    assert (full.rank, full.alpha) == (0, 0)
+    assert (full.epochs, full.batch_size) == (lora.epochs, lora.batch_size)
+    assert "a tenth of that where all weights" in full.reasons["learning_rate_multiplier"]
+
+
+@given(sizes=SIZES, full=st.booleans())
+def test_preferences_are_learned_ten_times_as_slowly_in_fewer_passes(
+    sizes: Sizes, full: bool
+) -> None:
+    answers, preferences = (
+        choose(sizes, Method(full=full)),
+        choose(sizes, Method(full=full, preference=True)),
+    )
+    assert preferences.learning_rate == pytest.approx(answers.learning_rate / 10, rel=0.01)
+    assert preferences.epochs <= answers.epochs
+    assert preferences.rank == answers.rank
+    assert preferences.retain_share == 0
+    assert "preferences" in preferences.reasons["learning_rate_multiplier"]
+    assert "no preferences" in preferences.reasons["retain_share"]
+
+
+def test_seven_billion_weights_go_once_over_their_preferences() -> None:
+    choice = choose(LLAMA_7B, Method(preference=True))
+    assert choice.epochs == 1
+    assert choice.learning_rate == pytest.approx(2e-5)
+    assert "a preference" in choice.reasons["epoch_count"]
+    assert choose(STARTER, Method(preference=True)).epochs == 15
+
+
+def test_alpha_follows_a_rank_that_was_given() -> None:
+    choice = with_rank(choose(STARTER), 3)
+    assert (choice.rank, choice.alpha) == (3, 6)
+    assert choice.reasons["lora_alpha"] == "alpha 6: twice the rank"
+    assert choice.epochs == choose(STARTER).epochs
 
 
 def _numbers(choice: Choice) -> dict[str, float]:

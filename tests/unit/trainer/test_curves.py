@@ -11,7 +11,7 @@ from luthier_common.errors import FailedPrecondition
 from luthier_trainer.run import curves
 from luthier_trainer.run.curves import Curves, summary, write_csv
 from luthier_trainer.run.data import LineCollator
-from luthier_trainer.run.report import Board, Stopped
+from luthier_trainer.run.report import Board, GaveBack, Stopped
 
 HEADER = ["step", "train_loss", "train_accuracy", "valid_loss", "valid_mean_token_accuracy"]
 """As in the result files of OpenAI's fine-tuning."""
@@ -25,6 +25,8 @@ HISTORY: list[dict[str, float]] = [
     {"step": 4, "eval_loss": 1 / 3, "eval_mean_token_accuracy": 0.6, "epoch": 2.0},
     {"step": 4, "train_runtime": 3.5, "train_loss": 1.875, "total_flos": 1e9},
 ]
+BEFORE = {"step": 0, "base_valid_loss": 5.0, "base_rougeL": 0.1}
+"""What the untuned model could do, as it stands in the log."""
 
 
 def rows_of(path: Path) -> list[list[str]]:
@@ -54,8 +56,13 @@ def test_a_log_without_a_step_is_a_csv_without_rows(tmp_path: Path) -> None:
     assert rows_of(tmp_path / "m.csv") == [HEADER]
 
 
-def test_the_summary_is_the_last_epochs_mean_and_the_last_evaluation() -> None:
-    assert summary(HISTORY, steps_per_epoch=2) == {
+def test_figures_of_the_untuned_model_are_no_step(tmp_path: Path) -> None:
+    write_csv([BEFORE, *HISTORY], tmp_path / "m.csv")
+    assert [row[0] for row in rows_of(tmp_path / "m.csv")] == ["step", "1", "2", "3", "4"]
+
+
+def test_the_summary_is_the_last_epochs_mean_and_the_best_evaluation() -> None:
+    assert summary(HISTORY, steps_per_epoch=2, best_step=4) == {
         "train_loss": 0.75,
         "train_mean_token_accuracy": 0.625,
         "valid_loss": 1 / 3,
@@ -63,8 +70,33 @@ def test_the_summary_is_the_last_epochs_mean_and_the_last_evaluation() -> None:
     }
 
 
+def test_the_best_evaluation_need_not_be_the_last() -> None:
+    figures = summary(HISTORY, steps_per_epoch=2, best_step=2)
+    assert (figures["valid_loss"], figures["valid_mean_token_accuracy"]) == (2.5, 0.2)
+    assert figures["train_loss"] == 0.75
+
+
+def test_an_evaluation_that_was_made_up_for_is_the_one_that_counts() -> None:
+    again = {"step": 4, "eval_loss": 0.25, "eval_mean_token_accuracy": 0.75}
+    assert summary([*HISTORY, again], steps_per_epoch=2, best_step=4)["valid_loss"] == 0.25
+
+
+def test_the_summary_of_preferences_tells_of_rewards() -> None:
+    judged = HISTORY[2] | {"eval_reward_accuracy": 0.75, "eval_reward_margin": 1.5}
+    figures = summary([judged], steps_per_epoch=1, best_step=2)
+    assert figures["valid_reward_accuracy"] == 0.75
+    assert figures["valid_reward_margin"] == 1.5
+
+
+def test_the_summary_has_the_figures_of_the_untuned_model() -> None:
+    figures = summary([BEFORE, *HISTORY], steps_per_epoch=2, best_step=4)
+    assert figures["base_valid_loss"] == 5
+    assert figures["base_rougeL"] == 0.1
+    assert "step" not in figures
+
+
 def test_the_summary_of_a_run_without_validation_has_no_such_figures() -> None:
-    assert summary(HISTORY[:1], steps_per_epoch=10) == {
+    assert summary(HISTORY[:1], steps_per_epoch=10, best_step=1) == {
         "train_loss": 4.0,
         "train_mean_token_accuracy": 0.125,
     }
@@ -135,10 +167,61 @@ def test_log_entries_that_are_no_steps_change_nothing(entry: dict[str, float]) -
     assert board.progress.step == 0
 
 
-def test_a_run_told_to_stop_does_so_at_the_next_steps_end() -> None:
+def told(board: Board, what: str) -> None:
+    getattr(board, what).set()
+
+
+@pytest.mark.parametrize(("what", "end"), [("stop", Stopped), ("pause", GaveBack)])
+def test_a_run_that_is_told_to_ends_when_its_step_is_in_the_log(
+    what: str, end: type[Exception]
+) -> None:
     board = Board()
     following = Curves(board, LineCollator(0))
-    following.on_step_end(None, None, None)
+    following.on_log(None, state(1), None, LOGS)
+    told(board, what)
+    with pytest.raises(end):
+        following.on_log(None, state(2), None, LOGS)
+    assert board.progress.step == 2, "which is on the board, too"
+    assert board.beats == 2
+
+
+@pytest.mark.parametrize(("what", "end"), [("stop", Stopped), ("pause", GaveBack)])
+def test_a_run_that_is_told_to_ends_between_two_batches_of_an_evaluation(
+    what: str, end: type[Exception]
+) -> None:
+    board = Board()
+    following = Curves(board, LineCollator(0))
+    following.on_prediction_step()
+    assert board.beats == 1
+    told(board, what)
+    with pytest.raises(end):
+        following.on_prediction_step()
+    assert board.beats == 2
+
+
+def test_to_stop_is_stronger_than_to_pause() -> None:
+    board = Board()
+    board.check()
+    board.pause.set()
     board.stop.set()
     with pytest.raises(Stopped):
-        following.on_step_end(None, None, None)
+        board.check()
+
+
+def test_what_was_measured_is_the_median_of_the_steps_but_the_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock, board, collator = Clock(), Board(), LineCollator(0)
+    monkeypatch.setattr(curves, "time", clock)
+    monkeypatch.setattr(curves, "peak_memory_bytes", lambda: 700)
+    following = Curves(board, collator)
+    assert following.measurement(above=0).step_count == 0
+    assert following.measurement(above=0).tokens_per_second == 0
+    following.on_train_begin(None, state(0), None)
+    for step, seconds in enumerate((60, 1, 2, 4), start=1):
+        clock.now += seconds
+        collator.tokens += 100
+        following.on_log(None, state(step), None, LOGS)
+    measured = following.measurement(above=200)
+    assert (measured.tokens_per_second, measured.step_count) == (50, 3)
+    assert (measured.device_class, measured.peak_memory_bytes) == ("cpu", 500)

@@ -1,4 +1,4 @@
-"""The shapes of training rows, and those that supervised tuning refuses."""
+"""The shapes of training rows."""
 
 from typing import Any
 
@@ -22,18 +22,13 @@ PREFERENCE: dict[str, Any] = {
         ({"prompt": "a", "completion": "b"}, Shape.PAIR),
         ({"text": "c", "completion": "b", "prompt": "a"}, Shape.PAIR),
         ({"messages": [], "text": "c"}, Shape.CHAT),
+        (PREFERENCE, Shape.PREFERENCE),
+        ({"non_preferred_output": []}, Shape.PREFERENCE),
+        ({**PREFERENCE, "text": "a"}, Shape.PREFERENCE),
     ],
 )
 def test_shapes_are_told_apart_by_their_keys(row: dict[str, Any], shape: Shape) -> None:
     assert shape_of(row) is shape
-
-
-def test_preference_rows_are_refused_by_name() -> None:
-    with pytest.raises(
-        InvalidArgument, match=r"preference row .*`method: dpo`.*not offered yet"
-    ) as e:
-        shape_of(PREFERENCE)
-    assert e.value.reason == "PREFERENCE_ROWS"
 
 
 @pytest.mark.parametrize("row", [{}, {"prompt": "a"}, {"input": "a", "output": "b"}])

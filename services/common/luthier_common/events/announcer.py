@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from typing import Self
 
 from google.protobuf.message import Message
 from nats.aio.msg import Msg
-from nats.js.api import ConsumerConfig, Header
+from nats.js.api import ConsumerConfig
 
-from luthier_common.events.stream import SOURCE, STREAM, TIME, TYPE
+from luthier_common.events.stream import publish_event
 from luthier_common.records.followers import Follower
 from luthier_common.records.jetstream import JetStreamRecords
 
@@ -65,12 +64,11 @@ class Announcer:
             return
         subject, event = announced
         records = self._records
-        headers: dict[str, str] = {
+        await publish_event(
+            records.js,
+            subject,
+            event,
             # The same for every attempt, so NATS drops what it already has.
-            Header.MSG_ID: f"{records.owner}-{records.generation}-{entry.revision}",
-            TYPE: event.DESCRIPTOR.full_name,
-            SOURCE: self._source,
-            TIME: datetime.now(UTC).isoformat(timespec="milliseconds"),
-        }
-        payload = event.SerializeToString()
-        await records.js.publish(subject, payload, stream=STREAM, headers=headers)
+            event_id=f"{records.owner}-{records.generation}-{entry.revision}",
+            source=self._source,
+        )

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
+from datetime import UTC, datetime
 
-import nats.errors
 import nats.js.errors
+from google.protobuf.message import Message
 from nats.js import JetStreamContext
-from nats.js.api import DiscardPolicy, StreamConfig
+from nats.js.api import DiscardPolicy, Header, StreamConfig
 
-from luthier_common.nats_client import platform_error
+from luthier_common.nats_client import translated
 
 STREAM = "EVENTS"
-SUBJECTS = "luthier.>"
+SUBJECTS = "luthier.*.v1.>"
+"""Subjects of events: `luthier.{service}.v1.{collection}.{project}.{id}.{fact}`."""
 
 TYPE = "Luthier-Type"
 """Header: full proto name of the payload, such as `luthier.dataset.v1.FileCreated`."""
@@ -40,10 +41,29 @@ async def ensure_stream(js: JetStreamContext, *, replicas: int = 1) -> None:
         duplicate_window=_DUPLICATES_SECONDS,
         num_replicas=replicas,
     )
-    try:
-        with contextlib.suppress(nats.js.errors.NotFoundError):
-            await js.stream_info(STREAM)
-            return
-        await js.add_stream(config)
-    except (nats.errors.Error, OSError) as error:
-        raise platform_error(error, "opening the stream of events") from error
+    await open_stream(js, config)
+
+
+async def open_stream(js: JetStreamContext, config: StreamConfig) -> None:
+    """Create a stream if absent, else see that it has its subjects; Unavailable without NATS."""
+    with translated(f"opening the stream {config.name}"):
+        try:
+            found = (await js.stream_info(config.name or "")).config
+        except nats.js.errors.NotFoundError:
+            await js.add_stream(config)
+        else:
+            if found.subjects != config.subjects:
+                await js.update_stream(found.evolve(subjects=config.subjects))
+
+
+async def publish_event(
+    js: JetStreamContext, subject: str, event: Message, *, event_id: str, source: str
+) -> None:
+    """Announce a fact; NATS drops what it already has under that id."""
+    headers: dict[str, str] = {
+        Header.MSG_ID: event_id,
+        TYPE: event.DESCRIPTOR.full_name,
+        SOURCE: source,
+        TIME: datetime.now(UTC).isoformat(timespec="milliseconds"),
+    }
+    await js.publish(subject, event.SerializeToString(), stream=STREAM, headers=headers)

@@ -118,7 +118,7 @@ class DirectoryObjects:
         if not below.resolve().is_relative_to(self._root.resolve()):
             raise InvalidArgument(f"'{prefix}' is no prefix", reason="INVALID_OBJECT_KEY")
         found = []
-        for folder, subfolders, files in os.walk(below):
+        for folder, subfolders, files in os.walk(below, onerror=_unless_gone):
             subfolders[:] = [name for name in subfolders if name != _UNFINISHED]
             relative = Path(folder).relative_to(self._root)
             found += [(relative / name).as_posix() for name in files]
@@ -222,3 +222,9 @@ def _read_seal(file: BinaryIO, key: str) -> tuple[int, str]:
     if seal is None or int(seal[1]) != length - _SEAL_BYTES:
         raise _damaged(key)
     return int(seal[1]), seal[2].decode()
+
+
+def _unless_gone(error: OSError) -> None:
+    """A folder may go while others are listed; one that cannot be read is a store that is away."""
+    if not isinstance(error, FileNotFoundError):
+        raise error

@@ -56,6 +56,8 @@ class Setting(msgspec.Struct, frozen=True):
     """Those that rows are expected in; none if any will do."""
     partial: bool = False
     """Rows are made although questions are open: for previews."""
+    encoder_decoder: bool = False
+    """The base model reads a row's prompt with one context and writes its answer with another."""
 
     def group_of(self, sha256: str) -> str:
         """Return the group of a document's rows, which a split keeps together.

@@ -29,7 +29,7 @@ from luthier_dataset.cache import BlobCache
 from luthier_dataset.documents import Documents
 from luthier_dataset.files import Files
 from luthier_dataset.inference import Inference
-from luthier_dataset.models import tokenizer_files
+from luthier_dataset.models import is_encoder_decoder, tokenizer_files
 from luthier_dataset.pool import Pool, without_secrets
 from luthier_dataset.quality.report import actions, languages
 from luthier_dataset.recipes.questions import QuestionPrompts
@@ -155,6 +155,7 @@ class Build:
             any(recipe.pairs.balance_labels for recipe in dataset.recipes),
             languages(dataset.quality_rules),
             partial,
+            is_encoder_decoder(base),
         )
 
     def _shares(self, dataset: Dataset) -> int:

@@ -88,6 +88,12 @@ class UnitTools:
         """See `Tools`."""
         self.dropped[reason] += count
 
+    def longest(self, measured: Measured) -> int:
+        """Return the tokens of a row that must fit into the context together."""
+        if not self.setting.encoder_decoder:
+            return measured.tokens
+        return max(measured.learned, measured.tokens - measured.learned)
+
     def malformed(self, reason: str, detail: str, origin: Origin) -> None:
         """See `Tools`."""
         self.drop(reason)
@@ -143,19 +149,16 @@ def _store(
     recipe: int,
     writer: RowWriter,
 ) -> bool:
-    try:
-        known = row.text_tokens
-        measured = Measured(known, known) if known else tools.tokenizer.measure(row.shape, row.body)
-    except FailedPrecondition:
-        tools.drop("chat_template_refuses")
+    measured = _measured(row, tools)
+    if measured is None:
         return False
     findings = list(findings_in(row))
     if expected := tools.setting.languages:
         language = language_of("\n".join(prompt_and_answer(row)))
         if language and language not in expected:
             findings.append(Finding(QualityCheck.UNEXPECTED_LANGUAGE, f"in {language}"))
-    if measured.tokens > tools.context_tokens:
-        detail = f"{measured.tokens} tokens; the model's context holds {tools.context_tokens}"
+    if (longest := tools.longest(measured)) > tools.context_tokens:
+        detail = f"{longest} tokens; the model's context holds {tools.context_tokens}"
         findings.append(Finding(QualityCheck.OVER_LONG, detail))
     line = format_row(row.body)
     if len(line) > MAX_LINE_BYTES:
@@ -179,6 +182,18 @@ def _store(
     writer.write(stored, keys, "\n".join(prompt_and_answer(row)))
     tools.tally.add(findings, row.origins[0], row.label)
     return True
+
+
+def _measured(row: Row, tools: UnitTools) -> Measured | None:
+    """Return the tokens of a row; None, once it is dropped, if the model cannot read it."""
+    if row.text_tokens:
+        return Measured(row.text_tokens, row.text_tokens)
+    try:
+        return tools.tokenizer.measure(row.shape, row.body)
+    except FailedPrecondition:
+        reads = tools.tokenizer.reads_chats
+        tools.drop("chat_template_refuses" if reads else "chat_template_missing")
+        return None
 
 
 def document_of(setting: Setting, number: int, start: int, end: int) -> Document:

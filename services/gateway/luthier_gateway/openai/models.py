@@ -1,4 +1,4 @@
-"""`/v1/models`: base models of the project and of the library, and the project's adapters."""
+"""`/v1/models`: base models of the project and of the library, and what the project has tuned."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ from luthier_common.errors import NotFound, PermissionDenied
 from luthier_common.identity import LIBRARY
 from luthier_common.names import id_of, project_of
 
-from luthier_gateway.openai.names import model_names, model_of_adapter
+from luthier_gateway.openai.names import (
+    ADAPTERS,
+    is_tuned,
+    model_names,
+    model_of_adapter,
+    model_of_base,
+)
 from luthier_gateway.openai.pages import gather
 from luthier_gateway.owners import Owners, caller_project
 from luthier_gateway.requests import OwnersDependency
@@ -30,24 +36,16 @@ Model = base_model_pb2.BaseModel | adapter_pb2.Adapter
 async def find(owners: Owners, model: str) -> Model | None:
     """Return what a public model name means to the caller; None when nothing.
 
-    Names are taken literally: an adapter answers to its one full name only.
+    Names are taken literally: what a job made answers to its one full name only or, where it is
+    a base model, also to its id, by which jobs and adapters tell what they began with.
     """
-    places = model_names(caller_project(), model)
-    try:
-        if places.adapter:
-            adapter = await owners.adapters.GetAdapter(
-                adapter_service_pb2.GetAdapterRequest(name=places.adapter)
-            )
-            return adapter if model_of_adapter(adapter) == model else None
-    except NotFound:
-        return None
-    for name in places.base_models:
+    for name in model_names(caller_project(), model):
         try:
-            return await owners.base_models.GetBaseModel(
-                base_model_service_pb2.GetBaseModelRequest(name=name)
-            )
+            found = await _fetch(owners, name)
         except NotFound:
             continue
+        if not is_tuned(model) or public_name(found) == model:
+            return found
     return None
 
 
@@ -99,17 +97,38 @@ async def delete_model(model: str, owners: OwnersDependency) -> dict[str, Any]:
     return {"id": model, "object": "model", "deleted": True}
 
 
+def public_name(model: Model) -> str:
+    """Return the name that the caller knows a model by."""
+    if isinstance(model, adapter_pb2.Adapter):
+        return model_of_adapter(model)
+    return model_of_base(model)
+
+
 def to_model(model: Model) -> dict[str, Any]:
-    """Return a model as OpenAI shows it; `parent` is the base of a tuned one."""
+    """Return a model as OpenAI shows it.
+
+    Of a tuned one, `parent` is the base and `held` says why it is not served, where it is not.
+    """
     shown = {
-        "id": id_of(model.name),
+        "id": public_name(model),
         "object": "model",
         "created": model.create_time.seconds,
         "owned_by": project_of(model.name),
     }
-    if isinstance(model, adapter_pb2.Adapter):
-        shown |= {"id": model_of_adapter(model), "parent": id_of(model.base_model)}
+    origin = model if isinstance(model, adapter_pb2.Adapter) else model.tuning_origin
+    if origin.base_model:
+        shown["parent"] = id_of(origin.base_model)
+    if origin.hold_reason:
+        shown["held"] = origin.hold_reason
     return shown
+
+
+async def _fetch(owners: Owners, name: str) -> Model:
+    if f"/{ADAPTERS}/" in name:
+        return await owners.adapters.GetAdapter(adapter_service_pb2.GetAdapterRequest(name=name))
+    return await owners.base_models.GetBaseModel(
+        base_model_service_pb2.GetBaseModelRequest(name=name)
+    )
 
 
 async def _base_models(owners: Owners, project: str) -> list[base_model_pb2.BaseModel]:

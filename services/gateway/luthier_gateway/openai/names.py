@@ -3,16 +3,18 @@
 file-…, upload-…, ftjob-…, dataset ids   the last segment of the resource's name
 ftevent-{job}-{n}                   an event of a job; `job` without its `ftjob-`
 ftckpt-{job}                        the published result of a job
+ftckpt-{job}-{step}                 what it published on the way
 {base}                              a base model of the project, else of the library
-ft:{base}:{project}:{suffix}:{id}   an adapter; the suffix may be empty or hold colons
+ft:{base}:{project}:{suffix}:{id}   what a job made, an adapter or a base model; the suffix may be
+                                    empty or hold colons
+ft:{…}:{id}:ckpt-step-{step}        an adapter `{id}-s{step}` that a job published on the way
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
-from luthier.inference.v1 import adapter_pb2
+from luthier.inference.v1 import adapter_pb2, base_model_pb2
 from luthier.trainer.v1 import training_job_pb2
 from luthier_common.errors import InvalidArgument, NotFound, not_found
 from luthier_common.identity import LIBRARY
@@ -26,6 +28,8 @@ BASE_MODELS = "baseModels"
 ADAPTERS = "adapters"
 
 _JOB_PREFIX = "ftjob-"
+_SNAPSHOT = re.compile(r"^(.+)-s(\d+)$")
+_SNAPSHOT_STEP = "ckpt-step-"
 _NAME = re.compile(r"projects/[a-z0-9-]+/[A-Za-z]+/([a-z0-9-]+)")
 _KINDS = {
     FILES: ("file", "file_not_found"),
@@ -71,14 +75,16 @@ def event_cursor(job_name: str, public_id: str | None) -> str:
     return f"{job_name}/events/{number}"
 
 
-def checkpoint_id(job_name: str) -> str:
-    """Return the id of the checkpoint that is a job's result."""
-    return f"ftckpt-{_tail(id_of(job_name))}"
+def checkpoint_id(job_name: str, step: int | None = None) -> str:
+    """Return the id of the checkpoint of a step or, without one, of a job's result."""
+    result = f"ftckpt-{_tail(id_of(job_name))}"
+    return result if step is None else f"{result}-{step}"
 
 
-def tuned_model(base_model: str, suffix: str, adapter: str) -> str:
-    """Return the public name of an adapter, from its name and those of its origin."""
-    return f"ft:{id_of(base_model)}:{project_of(adapter)}:{suffix}:{id_of(adapter)}"
+def tuned_model(base_model: str, suffix: str, tuned: str) -> str:
+    """Return the public name of what a job made, from its name and those of its origin."""
+    shown = _SNAPSHOT.sub(rf"\1:{_SNAPSHOT_STEP}\2", id_of(tuned))
+    return f"ft:{id_of(base_model)}:{project_of(tuned)}:{suffix}:{shown}"
 
 
 def model_of_adapter(adapter: adapter_pb2.Adapter) -> str:
@@ -86,33 +92,36 @@ def model_of_adapter(adapter: adapter_pb2.Adapter) -> str:
     return tuned_model(adapter.base_model, adapter.suffix, adapter.name)
 
 
+def model_of_base(base: base_model_pb2.BaseModel) -> str:
+    """Return the public name of a base model; one that tuning made is named like an adapter."""
+    if not base.HasField("tuning_origin"):
+        return id_of(base.name)
+    return tuned_model(base.tuning_origin.base_model, base.tuning_origin.suffix, base.name)
+
+
 def model_of_job(job: training_job_pb2.TrainingJob) -> str | None:
     """Return the public name of what a job made, once it is published."""
-    if not job.adapter:
-        return None
-    return tuned_model(job.base_model, job.suffix, job.adapter)
+    tuned = job.adapter or job.tuned_base_model
+    return tuned_model(job.base_model, job.suffix, tuned) if tuned else None
 
 
-@dataclass(frozen=True)
-class ModelNames:
-    """The resources that a public model name can mean; the first that exists is meant."""
-
-    adapter: str | None
-    base_models: tuple[str, ...]
+def is_tuned(model: str) -> bool:
+    """Whether a public model name is one of what a job made."""
+    return model.startswith("ft:")
 
 
-def model_names(project: str, model: str) -> ModelNames:
+def model_names(project: str, model: str) -> tuple[str, ...]:
     """Return where to look for a model; nowhere when the name cannot be one of this project."""
     try:
-        if not model.startswith("ft:"):
-            places = tuple(resource(owner, BASE_MODELS, model) for owner in (project, LIBRARY))
-            return ModelNames(None, places)
+        if not is_tuned(model):
+            return tuple(resource(owner, BASE_MODELS, model) for owner in (project, LIBRARY))
         parts = model.split(":")
         if len(parts) >= 5 and parts[2] == project:
-            return ModelNames(resource(project, ADAPTERS, parts[-1]), ())
+            tuned = _tuned_id(parts)
+            return tuple(resource(project, kind, tuned) for kind in (ADAPTERS, BASE_MODELS))
     except NotFound:
         pass
-    return ModelNames(None, ())
+    return ()
 
 
 def absent(error: NotFound) -> tuple[str, str]:
@@ -127,6 +136,14 @@ def absent(error: NotFound) -> tuple[str, str]:
 def public_text(message: str) -> str:
     """Return a message with ids in place of resource names."""
     return _NAME.sub(r"\1", message)
+
+
+def _tuned_id(parts: list[str]) -> str:
+    """Return the id at the end of a tuned model's name."""
+    *_, before, last = parts
+    if last.startswith(_SNAPSHOT_STEP):
+        return f"{before}-s{last.removeprefix(_SNAPSHOT_STEP)}"
+    return last
 
 
 def _tail(job: str) -> str:

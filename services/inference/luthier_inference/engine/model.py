@@ -13,6 +13,7 @@ import torch
 from luthier_common.errors import DataLoss, PlatformError
 from peft import LoraConfig, PeftModel, get_peft_model, set_peft_model_state_dict
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
+from transformers.models.falcon import modeling_falcon
 from transformers.utils import logging as transformers_logging
 
 from luthier_inference.engine.adapter_files import AdapterWeights
@@ -33,6 +34,9 @@ def load_model(folder: Path, precision: Precision) -> PreTrainedModel:
     dtype = torch.bfloat16 if gpu else torch.float32
     options: dict[str, Any] = {}
     if precision == "nf4":
+        # Falcon's linear layers are a class of their own, which transformers 5.23 does not
+        # quantize: it would leave the whole model as it is stored. They compute the same.
+        modeling_falcon.FalconLinear = torch.nn.Linear
         options["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",

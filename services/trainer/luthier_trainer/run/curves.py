@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import csv
 import math
+import resource
+import statistics
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from luthier.trainer.v1.training_job_pb2 import TrainingProgress
+import torch
+from luthier.trainer.v1.training_job_pb2 import Measurement, TrainingProgress
 from luthier_common.errors import FailedPrecondition
 from transformers import TrainerCallback
 
-from luthier_trainer.run.data import LineCollator
+from luthier_trainer.gates import BASE
+from luthier_trainer.run.data import Collator
 from luthier_trainer.run.report import Board
 
 _COLUMNS = {
@@ -24,6 +28,7 @@ _COLUMNS = {
     "valid_mean_token_accuracy": "eval_mean_token_accuracy",
 }
 """OpenAI's names of the columns behind `step`, and the trainer's of what stands in them."""
+_TRAINED = {"train_loss": "loss", "train_mean_token_accuracy": "mean_token_accuracy"}
 _WINDOW_STEPS = 20
 """Steps that rates are taken over."""
 
@@ -31,24 +36,21 @@ _WINDOW_STEPS = 20
 class Curves(TrainerCallback):  # type: ignore[misc]
     """Follows a run's log; ends the run when it diverges or is told to stop."""
 
-    def __init__(self, board: Board, collator: LineCollator) -> None:
+    def __init__(self, board: Board, collator: Collator) -> None:
         self._board = board
         self._collator = collator
         self._marks: deque[tuple[int, float, int]] = deque(maxlen=_WINDOW_STEPS + 1)
+        self.speeds: list[float] = []
+        """Real tokens a second of each step of this process but the first, which warms up."""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Start the clock."""
         self._mark(state.global_step)
 
-    def on_step_end(self, *_: Any, **__: Any) -> None:
-        """Give a sign of life; Stopped, once the run has been told to."""
-        self._board.beats += 1
-        self._board.check_stop()
-
     def on_prediction_step(self, *_: Any, **__: Any) -> None:
-        """Do the same within an evaluation."""
+        """Give a sign of life; Stopped or GaveBack, once the run has been told to."""
         self._board.beats += 1
-        self._board.check_stop()
+        self._board.check()
 
     def on_log(
         self, args: Any, state: Any, control: Any, logs: Mapping[str, float], **_: Any
@@ -73,14 +75,39 @@ class Curves(TrainerCallback):  # type: ignore[misc]
             gradient_norm=logs["grad_norm"],
             tokens_per_second=tokens / seconds if seconds else 0.0,
             seconds_left=(state.max_steps - state.global_step) * seconds / max(1, steps),
+            peak_memory_bytes=peak_memory_bytes(),
+        )
+        # Here and not at the step's end: what the step has come to is in the history by now, and
+        # an evaluation that is due is made up for later.
+        self._board.beats += 1
+        self._board.check()
+
+    def measurement(self, *, above: int) -> Measurement:
+        """Return what this process has measured; memory, of a CPU run, above so many bytes."""
+        cuda = torch.cuda.is_available()
+        return Measurement(
+            device_class=torch.cuda.get_device_name(0) if cuda else "cpu",
+            tokens_per_second=statistics.median(self.speeds) if self.speeds else 0.0,
+            peak_memory_bytes=peak_memory_bytes() - (0 if cuda else above),
+            step_count=len(self.speeds),
         )
 
     def _mark(self, step: int) -> tuple[int, float, int]:
         """Return the steps, seconds and tokens since the window's first mark."""
         mark = (step, time.monotonic(), self._collator.tokens)
+        if len(self._marks) > 1 and mark[1] > self._marks[-1][1]:
+            _, when, tokens = self._marks[-1]
+            self.speeds.append((mark[2] - tokens) / (mark[1] - when))
         self._marks.append(mark)
         first = self._marks[0]
         return mark[0] - first[0], mark[1] - first[1], mark[2] - first[2]
+
+
+def peak_memory_bytes() -> int:
+    """Return the most memory held so far: by tensors of the GPU, or by this process."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def write_csv(history: Sequence[Mapping[str, float]], path: Path) -> None:
@@ -96,17 +123,43 @@ def write_csv(history: Sequence[Mapping[str, float]], path: Path) -> None:
                 writer.writerow([step, *(_shown(entry.get(key)) for key in _COLUMNS.values())])
 
 
-def summary(history: Sequence[Mapping[str, float]], *, steps_per_epoch: int) -> dict[str, float]:
-    """Return the means of the last epoch, and the last evaluation's figures."""
+def summary(
+    history: Sequence[Mapping[str, float]], *, steps_per_epoch: int, best_step: int
+) -> dict[str, float]:
+    """Return the means of the last epoch, the figures of the best step's evaluation, and those of
+    the untuned model, whose names begin with `base_`."""
     trained = [entry for entry in history if "loss" in entry][-steps_per_epoch:]
-    judged = [entry for entry in history if "eval_loss" in entry][-1:]
-    means = {
-        "train_loss": [entry["loss"] for entry in trained],
-        "train_mean_token_accuracy": [entry["mean_token_accuracy"] for entry in trained],
-        "valid_loss": [entry["eval_loss"] for entry in judged],
-        "valid_mean_token_accuracy": [entry["eval_mean_token_accuracy"] for entry in judged],
+    figures = {
+        name: sum(entry[key] for entry in trained) / len(trained)
+        for name, key in _TRAINED.items()
+        if trained
     }
-    return {name: sum(values) / len(values) for name, values in means.items() if values}
+    figures |= _judged(history, best_step)
+    for entry in history:
+        figures |= {name: value for name, value in entry.items() if name.startswith(BASE)}
+    return figures
+
+
+def step_figures(history: Sequence[Mapping[str, float]], step: int) -> dict[str, float]:
+    """Return the figures of one step, as far as they were taken."""
+    figures = {
+        name: entry[key]
+        for entry in history
+        if entry["step"] == step
+        for name, key in _TRAINED.items()
+        if key in entry
+    }
+    return figures | _judged(history, step)
+
+
+def _judged(history: Sequence[Mapping[str, float]], step: int) -> dict[str, float]:
+    return {
+        f"valid_{key.removeprefix('eval_')}": value
+        for entry in history
+        if entry["step"] == step and "eval_loss" in entry
+        for key, value in entry.items()
+        if key.startswith("eval_")
+    }
 
 
 def _shown(value: float | None) -> str:

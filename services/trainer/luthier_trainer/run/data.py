@@ -6,21 +6,42 @@ import inspect
 import json
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import torch
 from luthier_common.errors import InvalidArgument
 from torch.utils.data import Sampler
 
-from luthier_trainer.run.rows import IGNORED, Row, tokenize
+from luthier_trainer.run.rows import IGNORED, Question, Row
 
 LINE_MULTIPLE = 32
 """Lines are this many tokens long, or a multiple: new shapes cost seconds on a CPU."""
 LINE_TOKENS = 128
 """Least length of a line: short enough for cheap attention, long enough to fill well."""
+_BUCKET_STEPS = 50
+"""Steps that exchange rows for others of their length; as transformers' LengthGroupedSampler."""
+
+
+class Format(Protocol):
+    """How the rows of a method become tokens."""
+
+    def tokenize(self, body: Mapping[str, Any]) -> Row:
+        """Return the tokens of a row, the JSON object of its line; InvalidArgument."""
+
+    def tokens(self, row: Row) -> int:
+        """Return how many tokens a pass over the row reads."""
+
+    def longest(self, row: Row) -> int:
+        """Return the length of its longest sequence."""
+
+    def teaches(self, row: Row) -> bool:
+        """Whether there is anything to learn in it."""
+
+    def question(self, body: Mapping[str, Any]) -> Question | None:
+        """Return what the row asks and the answer it holds; None where it asks nothing."""
 
 
 @dataclass(frozen=True)
@@ -29,18 +50,17 @@ class Rows:
 
     rows: list[Row]
     too_long: int
-    """Rows left out because the model's context does not hold them."""
+    """Rows left out because they are longer than a row may be."""
+    tokens: int
+    """Tokens of one pass."""
+    lengths: list[int]
+    """Of each row, the length of its longest sequence."""
 
-    @property
-    def tokens(self) -> int:
-        """Tokens of one pass, read and learned ones."""
-        return sum(len(row["input_ids"]) for row in self.rows)
 
-
-def load(path: Path, tokenizer: Any, context_tokens: int) -> Rows:
+def load(path: Path, form: Format, max_row_tokens: int) -> Rows:
     """Tokenize a JSONL file of rows; InvalidArgument when none, or one of them, cannot be learned.
 
-    See `rows` for the shapes.
+    See the formats for the shapes.
     """
     rows, too_long = [], 0
     with path.open(encoding="utf-8-sig", newline="\n") as lines:  # uploads may begin with a BOM
@@ -48,21 +68,21 @@ def load(path: Path, tokenizer: Any, context_tokens: int) -> Rows:
             if not line.strip():
                 continue
             try:
-                row = tokenize(json.loads(line), tokenizer, context_tokens)
+                row = form.tokenize(json.loads(line))
             except InvalidArgument as error:
                 where = f"{path.stem} rows, line {number}"
                 raise InvalidArgument(f"{where}: {error.message}", reason=error.reason) from error
-            if len(row["input_ids"]) > context_tokens:
+            if form.longest(row) > max_row_tokens:
                 too_long += 1
-            elif any(label != IGNORED for label in row["labels"]):
+            elif form.teaches(row):
                 rows.append(row)
     if not rows:
         raise InvalidArgument(
-            f"no row has anything to learn within the model's {context_tokens} tokens",
+            f"{path.stem}: no row has anything to learn within {max_row_tokens} tokens",
             reason="NO_ROWS_TO_LEARN",
             metadata={"rows_too_long": str(too_long)},
         )
-    return Rows(rows, too_long)
+    return Rows(rows, too_long, sum(map(form.tokens, rows)), [form.longest(row) for row in rows])
 
 
 class MixedSampler(Sampler[int]):
@@ -72,10 +92,20 @@ class MixedSampler(Sampler[int]):
     behind them are the base's general rows, drawn in turn from a shuffled circle. The order is a
     function of seed and epoch alone, so that a resumed run sees what the first would have seen.
     An epoch's last step has what is left of the rows, and its general rows.
+
+    With `lengths`, the rows of a step are of similar length (length buckets): of every 50 steps'
+    rows, drawn by chance, neighbours in length share a step, and the steps are shuffled.
     """
 
     def __init__(
-        self, *, rows: int, general: int, batch_size: int, retain_share: float, seed: int
+        self,
+        *,
+        rows: int,
+        general: int,
+        batch_size: int,
+        retain_share: float,
+        seed: int,
+        lengths: Sequence[int] | None = None,
     ) -> None:
         self._rows = rows
         self._general = general
@@ -84,6 +114,7 @@ class MixedSampler(Sampler[int]):
         # One at least: small batches would round to none, and what is to be kept would be lost.
         self._retained = max(1, round(wanted)) if general and retain_share else 0
         self._seed = seed
+        self._lengths = lengths
         self._epoch = 0
 
     @property
@@ -106,6 +137,8 @@ class MixedSampler(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         chance = random.Random(f"{self._seed}/{self._epoch}")
         rows = chance.sample(range(self._rows), self._rows)
+        if self._lengths is not None:
+            rows = self._bucketed(rows, self._lengths, chance)
         circle = list(range(self._rows, self._rows + self._general))
         random.Random(self._seed).shuffle(circle)
         drawn = self._epoch * self.steps * self._retained
@@ -114,6 +147,29 @@ class MixedSampler(Sampler[int]):
             for _ in range(self._retained):
                 yield circle[drawn % len(circle)]
                 drawn += 1
+
+    def _bucketed(
+        self, rows: list[int], lengths: Sequence[int], chance: random.Random
+    ) -> list[int]:
+        size, steps = self._batch_size, []
+        short = len(rows) % size
+        last = rows[len(rows) - short :]  # the step of what is left stays the last one
+        whole = rows[: len(rows) - short]
+        for start in range(0, len(whole), _BUCKET_STEPS * size):
+            window = sorted(whole[start : start + _BUCKET_STEPS * size], key=lengths.__getitem__)
+            steps += [window[first : first + size] for first in range(0, len(window), size)]
+        chance.shuffle(steps)
+        return [row for step in steps for row in step] + last
+
+
+class Collator(Protocol):
+    """Makes the tensors of a step from its rows."""
+
+    tokens: int
+    """Tokens of the rows handed out so far."""
+
+    def __call__(self, rows: Sequence[Row]) -> dict[str, torch.Tensor]:
+        """Return tensors whose first dimension is the step's lines."""
 
 
 class LineCollator:
@@ -186,8 +242,8 @@ def keeps_rows_apart(model: Any, row: Row, pad_token: int) -> bool:
         return False
     collate = LineCollator(pad_token)
     first = {name: values[: LINE_TOKENS // 4] for name, values in row.items()}
-    other = {name: values[::-1] for name, values in first.items()}
     length = len(first["input_ids"])
+    other = {name: [pad_token] * length for name in first}
 
     def behind(before: Row) -> torch.Tensor:
         """The model's answer to `first` in a line that begins with `before`."""

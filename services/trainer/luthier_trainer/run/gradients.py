@@ -7,7 +7,7 @@ destroys the model (ADR 8).
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, cast
 
 import torch
 from bitsandbytes.functional import dequantize_4bit
@@ -15,11 +15,12 @@ from bitsandbytes.nn import Linear4bit
 from luthier_common.errors import Internal
 from transformers import TrainerCallback
 
-from luthier_trainer.run.model import quantized_layers
+from luthier_trainer.run.model import Quantized, quantized_layers
 
 _LEAST_COSINE = 0.9
 """Of a gradient through a 4-bit layer with the dense one; right ones are above 0.95."""
 _LAYER = re.compile(r"\.(\d+)\.")
+_INT8_MAX = 127
 
 
 class GradientCheck(TrainerCallback):  # type: ignore[misc]
@@ -46,29 +47,38 @@ class GradientCheck(TrainerCallback):  # type: ignore[misc]
 
 
 def check_first_layer(model: torch.nn.Module) -> None:
-    """Internal unless every LoRA matrix of the first layer has got a gradient."""
-    matrices = [(name, weight) for name, weight in model.named_parameters() if ".lora_B." in name]
-    first = min(_layer(name) for name, _ in matrices)
-    for name, weight in matrices:
+    """Internal unless every matrix that is tuned in the first layer has got a gradient.
+
+    Of LoRA that is B: A's is zero while B is.
+    """
+    tuned = [
+        (name, weight)
+        for name, weight in model.named_parameters()
+        if weight.requires_grad and weight.dim() == 2 and ".lora_A." not in name
+    ]
+    layers = [(name, weight) for name, weight in tuned if _LAYER.search(name)] or tuned
+    first = min(_layer(name) for name, _ in layers)
+    for name, weight in layers:
         if _layer(name) == first and not _is_gradient(weight.grad):
             raise _broken(f"none, or one that is not finite, reaches {name}")
 
 
 def check_flow(model: torch.nn.Module) -> None:
-    """Internal unless the gradient through every 4-bit layer is the dense layer's."""
+    """Internal unless the gradient through every quantized layer is the dense layer's."""
     for name, layer in quantized_layers(model):
         cosine = flow_cosine(layer)
         if not cosine >= _LEAST_COSINE:
             raise _broken(f"through {name} it has cosine {cosine:.2f} with the dense one")
 
 
-def flow_cosine(layer: Linear4bit) -> float:
+def flow_cosine(layer: Quantized) -> float:
     """Return the cosine of the gradient through a layer with that through its dense weights."""
-    weight = layer.weight
-    rows, columns = weight.quant_state.shape
+    dense = _dense(layer)
+    rows, columns = dense.shape
     chance = torch.Generator().manual_seed(0)
-    given = torch.randn(1, columns, generator=chance).to(weight.device)
-    upstream = torch.randn(1, rows, generator=chance).to(weight.device)
+    # In the type that the layer computes in: there it is that the run trusts it.
+    given = torch.randn(1, columns, generator=chance).to(dense.device, _computed_in(layer))
+    upstream = torch.randn(1, rows, generator=chance).to(dense.device)
     given.requires_grad_()
     with torch.enable_grad():
         output = layer(given)
@@ -78,8 +88,24 @@ def flow_cosine(layer: Linear4bit) -> float:
     (through,) = torch.autograd.grad(output, given, upstream.to(output.dtype), allow_unused=True)
     if through is None:
         return 0.0
-    dense = dequantize_4bit(weight.data, weight.quant_state).to(upstream.dtype)
-    return float(torch.cosine_similarity(through, upstream @ dense).item())
+    expected = upstream @ dense.float()
+    return float(torch.cosine_similarity(through.float(), expected).item())
+
+
+def _dense(layer: Quantized) -> torch.Tensor:
+    """Return a layer's weights as floats, (outputs, inputs)."""
+    weight = layer.weight
+    if isinstance(layer, Linear4bit):
+        return cast(torch.Tensor, dequantize_4bit(weight.data, weight.quant_state))
+    # LLM.int8(), equation 1: a scale for each row; moved into the state by the first pass.
+    scales = weight.SCB if weight.SCB is not None else layer.state.SCB
+    return cast(torch.Tensor, weight.data.float() * (scales.float() / _INT8_MAX).unsqueeze(1))
+
+
+def _computed_in(layer: Quantized) -> torch.dtype:
+    if isinstance(layer, Linear4bit) and layer.compute_dtype is not None:
+        return cast(torch.dtype, layer.compute_dtype)
+    return torch.float32
 
 
 def _layer(name: str) -> int:

@@ -6,6 +6,8 @@ import asyncio
 import logging
 import queue
 import threading
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from luthier.trainer.v1.run_service_pb2 import CompleteRunRequest, ReportRunRequest
@@ -34,7 +36,20 @@ logger = logging.getLogger(__name__)
 
 
 class Stopped(Exception):
-    """The run was told to stop."""
+    """The run was told to stop: nobody wants its result."""
+
+
+class GaveBack(Exception):
+    """The run was told to give its device back; it has saved its state."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """An adapter that is published while the run goes on."""
+
+    step: int
+    files: list[Path]
+    metrics: dict[str, float]
 
 
 class Board:
@@ -47,16 +62,24 @@ class Board:
         """Counts signs of life; between steps there are none but these."""
         self.messages: queue.SimpleQueue[str] = queue.SimpleQueue()
         self.stop = threading.Event()
+        self.pause = threading.Event()
+        """Set when the run must save its state and end."""
+        self.states: queue.SimpleQueue[Path] = queue.SimpleQueue()
+        """Resume states that were saved and are to be committed, oldest first."""
+        self.snapshots: queue.SimpleQueue[Snapshot] = queue.SimpleQueue()
+        """Adapters that are to be published, oldest first."""
 
     def say(self, message: str) -> None:
         """Have a sentence listed with the job's events."""
         logger.info(message)
         self.messages.put(message)
 
-    def check_stop(self) -> None:
-        """Stopped, once the run has been told to."""
+    def check(self) -> None:
+        """Stopped or GaveBack, once the run has been told to."""
         if self.stop.is_set():
             raise Stopped
+        if self.pause.is_set():
+            raise GaveBack
 
 
 class Reporter:
@@ -101,6 +124,8 @@ class Reporter:
         self._unsaid.clear()
         if response.stop:
             self._board.stop.set()
+        if response.pause:
+            self._board.pause.set()
 
     async def succeed(self, result: TrainingResult) -> None:
         """Commit the result, after a last report."""

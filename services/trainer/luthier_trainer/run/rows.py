@@ -1,4 +1,4 @@
-"""One row to tokens and labels: a function for each shape.
+"""One row to tokens and labels: a format for each kind of tuning.
 
 Which tokens are learned, and which are added, follows trl 1.16 (`SFTTrainer._prepare_dataset`):
 the answers of a chat, a text whole, of a pair the completion; an end-of-sequence token closes texts
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 from luthier_common.errors import InvalidArgument
@@ -20,23 +21,154 @@ IGNORED = -100
 """The label of a token that is read but not learned."""
 
 Row = dict[str, list[int]]
-"""`input_ids` and `labels`, equally long; `labels` is IGNORED where nothing is learned."""
+"""Token lists by name; of a decoder `input_ids` and `labels`, equally long, with IGNORED labels
+where nothing is learned."""
 
 _Message = Mapping[str, Any]
 
 
-def tokenize(body: Mapping[str, Any], tokenizer: Any, context_tokens: int) -> Row:
-    """Return the tokens and labels of a row, the JSON object of its line.
+@dataclass(frozen=True)
+class Question:
+    """What a model is asked to see what it has learned."""
 
-    InvalidArgument for one that cannot be learned as it is. The row may be longer than the context.
-    """
-    match shape_of(body):
-        case Shape.CHAT:
-            return _chat(body, tokenizer)
-        case Shape.TEXT:
-            return _text(body["text"], tokenizer, context_tokens)
-        case Shape.PAIR:
-            return _pair(body["prompt"], body["completion"], tokenizer)
+    prompt: list[int]
+    """Tokens."""
+    answer: str
+    """The text expected."""
+
+
+class CausalFormat:
+    """Rows of a decoder: chats, texts and pairs, each one sequence of read and learned tokens."""
+
+    def __init__(self, tokenizer: Any, context_tokens: int) -> None:
+        self._tokenizer = tokenizer
+        self._context_tokens = context_tokens
+
+    def tokenize(self, body: Mapping[str, Any]) -> Row:
+        """Return `input_ids` and `labels` of a row; InvalidArgument for one not to be learned so.
+
+        It may be longer than the context.
+        """
+        match shape_of(body):
+            case Shape.CHAT:
+                return _chat(body, self._tokenizer)
+            case Shape.TEXT:
+                return _text(body["text"], self._tokenizer, self._context_tokens)
+            case Shape.PAIR:
+                return _pair(body["prompt"], body["completion"], self._tokenizer)
+            case Shape.PREFERENCE:
+                raise InvalidArgument(
+                    "is a preference row, which preference tuning (`method: dpo`) learns from",
+                    reason="PREFERENCE_ROWS",
+                )
+
+    def tokens(self, row: Row) -> int:
+        """Return how many tokens the row has."""
+        return len(row["input_ids"])
+
+    def longest(self, row: Row) -> int:
+        """Return the same: it is one sequence."""
+        return len(row["input_ids"])
+
+    def teaches(self, row: Row) -> bool:
+        """Whether any token is learned."""
+        return any(label != IGNORED for label in row["labels"])
+
+    def question(self, body: Mapping[str, Any]) -> Question | None:
+        """Return what leads to a chat's last answer, or to a pair's completion; None for a text."""
+        match shape_of(body):
+            case Shape.CHAT:
+                *before, last = body["messages"]
+                return _question(before, body.get("tools"), last, self._tokenizer)
+            case Shape.PAIR:
+                prompt = _encode(body["prompt"], self._tokenizer)
+                return Question(prompt, body["completion"]) if prompt else None
+            case _:
+                return None
+
+
+class Seq2SeqFormat:
+    """Pairs for an encoder, which reads the prompt, and a decoder, which learns the completion."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+
+    def tokenize(self, body: Mapping[str, Any]) -> Row:
+        """Return `input_ids` and `labels` of a pair; both end as the tokenizer ends sequences."""
+        if shape_of(body) is not Shape.PAIR:
+            raise InvalidArgument(
+                "is not a pair: an encoder-decoder learns from `prompt` and `completion`",
+                reason="SEQ2SEQ_NEEDS_PAIRS",
+            )
+        return {
+            "input_ids": self._ended(_encode(body["prompt"], self._tokenizer)),
+            "labels": self._ended(_encode(body["completion"], self._tokenizer)),
+        }
+
+    def tokens(self, row: Row) -> int:
+        """Return how many tokens both have."""
+        return len(row["input_ids"]) + len(row["labels"])
+
+    def longest(self, row: Row) -> int:
+        """Return the length of the longer one."""
+        return max(len(row["input_ids"]), len(row["labels"]))
+
+    def teaches(self, row: Row) -> bool:
+        """Whether there is a completion beside the end of sequence."""
+        return len(row["labels"]) > 1
+
+    def question(self, body: Mapping[str, Any]) -> Question:
+        """Return the pair as a question and its answer."""
+        return Question(self.tokenize(body)["input_ids"], body["completion"])
+
+    def _ended(self, tokens: list[int]) -> list[int]:
+        end = self._tokenizer.eos_token_id
+        return tokens if end is None or tokens[-1:] == [end] else [*tokens, end]
+
+
+class PreferenceFormat:
+    """Preference rows for DPO: an input, its preferred and its other answer."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+
+    def tokenize(self, body: Mapping[str, Any]) -> Row:
+        """Return `prompt_ids`, `chosen_ids` and `rejected_ids` of a row; InvalidArgument."""
+        if shape_of(body) is not Shape.PREFERENCE:
+            raise InvalidArgument(
+                "is not a preference row: `input`, `preferred_output` and `non_preferred_output`",
+                reason="NO_PREFERENCE_ROWS",
+            )
+        given = body["input"]
+        messages = [_for_template(message) for message in given["messages"]]
+        tools = given.get("tools") or None
+        prompt = _render(messages, tools, self._tokenizer, answer=True)
+        row = {"prompt_ids": prompt}
+        for key, output in (("chosen", "preferred_output"), ("rejected", "non_preferred_output")):
+            talk = [*messages, *(_for_template(message) for message in body[output])]
+            tokens = _render(talk, tools, self._tokenizer)
+            _check_tools_are_read(talk, tools, tokens, self._tokenizer)
+            if tokens[: len(prompt)] != prompt:
+                raise _template_rewrites()
+            row[f"{key}_ids"] = tokens[len(prompt) :]
+        return row
+
+    def tokens(self, row: Row) -> int:
+        """Return how many tokens both conversations have."""
+        return 2 * len(row["prompt_ids"]) + len(row["chosen_ids"]) + len(row["rejected_ids"])
+
+    def longest(self, row: Row) -> int:
+        """Return the length of the longer conversation."""
+        return len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"]))
+
+    def teaches(self, row: Row) -> bool:
+        """Whether the answers differ."""
+        return row["chosen_ids"] != row["rejected_ids"]
+
+    def question(self, body: Mapping[str, Any]) -> Question | None:
+        """Return the input, and the preferred answer as the one expected."""
+        given, (preferred, *_) = body["input"], body["preferred_output"]
+        return _question(given["messages"], given.get("tools"), preferred, self._tokenizer)
 
 
 def _text(text: str, tokenizer: Any, context_tokens: int) -> Row:
@@ -70,14 +202,29 @@ def _chat(body: Mapping[str, Any], tokenizer: Any) -> Row:
         prompt = _render(messages[:index], tools, tokenizer, answer=True)
         turn = _render(messages[: index + 1], tools, tokenizer)
         if tokens[: len(turn)] != turn or turn[: len(prompt)] != prompt:
-            raise InvalidArgument(
-                "the model's chat template changes earlier turns when a later one is added; "
-                "give one answer in each row",
-                reason="CHAT_TEMPLATE_REWRITES",
-            )
+            raise _template_rewrites()
         labels[len(prompt) : len(turn)] = turn[len(prompt) :]
     labels[:1] = [IGNORED]
     return {"input_ids": tokens, "labels": labels}
+
+
+def _question(
+    before: Sequence[_Message], tools: Any, last: _Message, tokenizer: Any
+) -> Question | None:
+    if last["role"] != "assistant" or not last.get("content") or last.get("tool_calls"):
+        return None
+    messages = [_for_template(message) for message in before]
+    if not messages:
+        return None
+    return Question(_render(messages, tools or None, tokenizer, answer=True), last["content"])
+
+
+def _template_rewrites() -> InvalidArgument:
+    return InvalidArgument(
+        "the model's chat template changes earlier turns when a later one is added; "
+        "give one answer in each row",
+        reason="CHAT_TEMPLATE_REWRITES",
+    )
 
 
 def _check_tools_are_read(

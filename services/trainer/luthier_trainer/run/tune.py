@@ -1,38 +1,55 @@
-"""Supervised QLoRA tuning of one job, from rows on the disk to an adapter on the disk."""
+"""The tuning of one job, from rows on the disk to an adapter, or a model, on the disk."""
 
 from __future__ import annotations
 
 import math
 import shutil
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
-from luthier.trainer.v1.training_job_pb2 import ResolvedHyperparameters
-from luthier_common.errors import FailedPrecondition, PlatformError
-from transformers import PrinterCallback
-from trl import SFTConfig, SFTTrainer
+from luthier.trainer.v1.training_job_pb2 import Measurement
+from luthier.trainer.v1.tuning_pb2 import Optimizer, Precision, ResolvedHyperparameters, TuningMode
+from luthier_common.errors import PlatformError
+from peft import PeftModel, get_peft_model
+from transformers import PrinterCallback, set_seed
 
+from luthier_trainer.gates import BASE
 from luthier_trainer.publish import METRICS_FILE
-from luthier_trainer.run import checkpoints, data
-from luthier_trainer.run.curves import Curves, summary, write_csv
+from luthier_trainer.run import data, resume_state
+from luthier_trainer.run.curves import Curves, peak_memory_bytes, summary, write_csv
+from luthier_trainer.run.data import MixedSampler
+from luthier_trainer.run.evidence import Asker, questions_in, with_perplexity
 from luthier_trainer.run.gradients import GradientCheck
 from luthier_trainer.run.model import (
-    is_double_nf4,
-    load_quantized,
+    compute_dtype,
+    held_as,
+    load_model,
     load_tokenizer,
     lora_config,
+    mixed_dtype,
     quantized_layers,
     trainable_parameters,
 )
-from luthier_trainer.run.report import Board, Stopped
-from luthier_trainer.run.rows import Row
+from luthier_trainer.run.report import Board, GaveBack, Stopped
+from luthier_trainer.run.rows import Question, Row
+from luthier_trainer.run.schedule import ByTime, LastJudged
+from luthier_trainer.run.task import Task
+from luthier_trainer.run.trainers import Course, StepTrainer
 
+STATES = "states"
+"""The folder of resume states, below a job's."""
 _EVALUATIONS = 10
 _WARMUP_SHARE = 0.05
 _ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+_OPTIMIZERS = {
+    Optimizer.ADAMW: "adamw_torch",
+    Optimizer.ADAMW_8BIT: "adamw_bnb_8bit",
+    Optimizer.PAGED_ADAMW: "paged_adamw_32bit",
+    Optimizer.PAGED_ADAMW_8BIT: "paged_adamw_8bit",
+}
 
 
 @dataclass(frozen=True)
@@ -52,178 +69,262 @@ class Inputs:
     hyperparameters: ResolvedHyperparameters
     seed: int
     folder: Path
-    """Where checkpoints and results go."""
+    """Where results go. Below it, in `states`, are the resume states of all runs of the job."""
+    epoch: int = 1
+    """Of the run; it saves its states in a folder of their own."""
+    preference: bool = False
+    """Whether preferences are learned (DPO), rather than answers."""
+    start_adapter: Path | None = None
+    """Folder of the adapter to go on from."""
+    regression_rows: Path | None = None
+    """Rows that show what must not be forgotten."""
 
 
 @dataclass(frozen=True)
 class Outputs:
     """What a run has made; see `TrainingResult`."""
 
-    adapter_files: list[Path]
+    model_files: list[Path]
     metrics_file: Path
     metrics: dict[str, float]
     trained_tokens: int
     trainable_parameters: int
     total_parameters: int
     quantized_layers: int
+    best_step: int
+    measurement: Measurement
 
 
-class QloraTrainer(SFTTrainer):  # type: ignore[misc]
-    """trl's trainer, reading rows in the order of a `MixedSampler`."""
+@dataclass(frozen=True)
+class Material:
+    """The rows of a run, as tokens."""
 
-    def __init__(self, *, sampler: data.MixedSampler, **options: Any) -> None:
-        super().__init__(**options)
-        self._sampler = sampler
-        for weight in self.model.parameters():
-            # trl keeps adapters of quantized models in bfloat16, where steps of a small learning
-            # rate round to nothing; what is stored and served is float32.
-            if weight.requires_grad:
-                weight.data = weight.data.float()
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> data.MixedSampler:
-        return self._sampler
+    rows: data.Rows
+    general: list[Row]
+    judged: list[Row]
+    questions: list[Question]
+    regression: list[Row]
 
 
 def tune(inputs: Inputs, board: Board) -> Outputs:
     """Tune, and return what was made.
 
     InvalidArgument for rows that cannot be learned, FailedPrecondition when the loss stops being
-    a number, Internal when gradients are broken, Stopped when the board says so. Checkpoints in
-    the folder are taken up again.
+    a number or the memory is too small, Internal when gradients are broken; Stopped or GaveBack
+    when the board says so. The newest sound resume state in the folder is taken up.
     """
     chosen = inputs.hyperparameters
+    baseline, mixed = peak_memory_bytes(), mixed_dtype(chosen)
+    task = Task.of(inputs.model, preference=inputs.preference)
     tokenizer = load_tokenizer(inputs.model)
-    rows = data.load(inputs.training_rows, tokenizer, inputs.context_tokens)
-    general = _general(inputs, tokenizer)
-    sampler = data.MixedSampler(
-        rows=len(rows.rows),
-        general=len(general),
+    material = _read(inputs, task, tokenizer)
+    board.check()
+    set_seed(inputs.seed % 2**32)  # peft draws its matrices
+    model = _tunable(load_model(inputs.model, chosen), inputs)
+    packs = task.packs(model, material.rows.rows[0], tokenizer.pad_token_id, chosen)
+    collator = task.collator(tokenizer.pad_token_id, packs=packs)
+    curves = Curves(board, collator)
+    course = _course(inputs, task, material, tokenizer, board, packs=packs)
+    trainer = task.trainer(
+        _arguments(inputs, course.sampler, judged=bool(material.judged), mixed=mixed),
+        chosen,
+        course=course,
+        model=model,
+        train_dataset=material.rows.rows + material.general,
+        eval_dataset=material.judged or None,
+        data_collator=collator,
+        processing_class=tokenizer,
+        callbacks=[curves, GradientCheck(), LastJudged(), ByTime()],
+    )
+    trainer.remove_callback(PrinterCallback)  # the board tells, and the log
+    _describe(trainer.model, inputs, material.rows, board)
+    _train(trainer, inputs.folder)
+    measurement = curves.measurement(above=baseline)
+    return _outputs(trainer, inputs, material.rows, measurement)
+
+
+def _read(inputs: Inputs, task: Task, tokenizer: Any) -> Material:
+    chosen = inputs.hyperparameters
+    form = task.format(tokenizer, inputs.context_tokens)
+    plain = replace(task, preference=False).format(tokenizer, inputs.context_tokens)
+    limit = chosen.max_row_tokens or inputs.context_tokens
+    judged: list[Row] = []
+    questions: list[Question] = []
+    if inputs.validation_rows is not None:
+        judged = data.load(inputs.validation_rows, form, limit).rows
+        questions = questions_in(inputs.validation_rows, form, limit // 2, inputs.seed)
+    general: list[Row] = []
+    if inputs.general_rows is not None and chosen.retain_share:
+        general = data.load(inputs.general_rows, form, limit).rows
+    regression: list[Row] = []
+    if inputs.regression_rows is not None:
+        regression = data.load(inputs.regression_rows, plain, limit).rows
+    rows = data.load(inputs.training_rows, form, limit)
+    return Material(rows, general, judged, questions, regression)
+
+
+def _course(
+    inputs: Inputs, task: Task, material: Material, tokenizer: Any, board: Board, *, packs: bool
+) -> Course:
+    chosen, pad = inputs.hyperparameters, tokenizer.pad_token_id
+    mixed = mixed_dtype(chosen)
+    sampler = MixedSampler(
+        rows=len(material.rows.rows),
+        general=len(material.general),
         batch_size=chosen.batch_size,
         retain_share=chosen.retain_share,
         seed=inputs.seed,
+        lengths=material.rows.lengths if chosen.length_buckets and not packs else None,
     )
-    model = load_quantized(inputs.model)
-    collator = data.LineCollator(
-        tokenizer.pad_token_id,
-        packs=data.keeps_rows_apart(model, rows.rows[0], tokenizer.pad_token_id),
-    )
-    trainer = QloraTrainer(
+    return Course(
         sampler=sampler,
-        model=model,
-        args=_arguments(inputs, sampler),
-        train_dataset=Dataset.from_list(rows.rows + general),
-        eval_dataset=_validation(inputs, tokenizer),
-        data_collator=collator,
-        processing_class=tokenizer,
-        peft_config=lora_config(chosen.lora_rank, chosen.lora_alpha),
-        callbacks=[Curves(board, collator), GradientCheck(), checkpoints.ByTime()],
+        board=board,
+        folder=inputs.folder,
+        states=inputs.folder / STATES / str(inputs.epoch),
+        judged=material.judged,
+        judging=task.collator(pad, packs=packs),
+        asker=Asker(material.questions, tokenizer, task.seq2seq),
+        regression=material.regression,
+        regression_collator=replace(task, preference=False).collator(pad, packs=False),
+        lines=chosen.micro_batch_size,
+        mixed=None if torch.cuda.is_available() else mixed,
+        snapshot=None
+        if chosen.tuning_mode == TuningMode.FULL
+        else lambda model, target: _save_adapter(model, target, inputs.model_name),
     )
-    trainer.remove_callback(PrinterCallback)  # the board tells, and the log
-    _describe(trainer.model, inputs, rows, board)
-    _train(trainer, checkpoints.last(inputs.folder))
-    return _outputs(trainer, inputs, sampler.steps, rows)
 
 
-def _train(trainer: QloraTrainer, checkpoint: Path | None) -> None:
-    begun = checkpoints.step_of(checkpoint) if checkpoint else None
+def _train(trainer: StepTrainer, folder: Path) -> None:
+    state = resume_state.newest(folder / STATES)
+    begun = resume_state.step_of(state) if state else 0
     try:
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    except torch.OutOfMemoryError as error:
-        raise FailedPrecondition(
-            f"the device's memory does not hold a step: {error}; try a smaller batch_size",
-            reason="OUT_OF_MEMORY",
-        ) from error
+        trainer.train(resume_from_checkpoint=str(state) if state else None)
+        if trainer.state.global_step > begun:
+            trainer.give_state()  # so that the evidence is all that is left to do
+    except GaveBack:
+        if trainer.state.global_step > begun:
+            trainer.give_state()
+        raise
     except (PlatformError, Stopped):
         raise
     except Exception:
-        if checkpoint and trainer.state.global_step in (0, begun):
-            # It may be what is broken; the next try starts over rather than fail with it again.
-            shutil.rmtree(checkpoint)
+        if state and trainer.state.global_step in (0, begun):
+            # It may be what is broken; the next try goes on from the one before.
+            shutil.rmtree(state)
         raise
 
 
-def _general(inputs: Inputs, tokenizer: Any) -> list[Row]:
-    if inputs.general_rows is None or not inputs.hyperparameters.retain_share:
-        return []
-    return data.load(inputs.general_rows, tokenizer, inputs.context_tokens).rows
+def _tunable(model: Any, inputs: Inputs) -> Any:
+    """Return the model with what is tuned of it set to learn."""
+    chosen = inputs.hyperparameters
+    if chosen.gradient_checkpointing:
+        model.enable_input_require_grads()
+    if chosen.tuning_mode == TuningMode.FULL:
+        return model
+    if inputs.start_adapter is not None:
+        return PeftModel.from_pretrained(model, inputs.start_adapter, is_trainable=True)
+    return get_peft_model(model, lora_config(model, chosen))
 
 
-def _validation(inputs: Inputs, tokenizer: Any) -> Dataset | None:
-    if inputs.validation_rows is None:
-        return None
-    rows = data.load(inputs.validation_rows, tokenizer, inputs.context_tokens)
-    return Dataset.from_list(rows.rows)
-
-
-def _arguments(inputs: Inputs, sampler: data.MixedSampler) -> SFTConfig:
+def _arguments(
+    inputs: Inputs, sampler: MixedSampler, *, judged: bool, mixed: torch.dtype | None
+) -> dict[str, Any]:
     chosen = inputs.hyperparameters
     steps = sampler.steps * chosen.epoch_count
     cuda = torch.cuda.is_available()
-    judged = inputs.validation_rows is not None
     # numpy takes no other seeds
     seed = inputs.seed % 2**32
-    return SFTConfig(
-        output_dir=str(checkpoints.folder(inputs.folder)),
-        num_train_epochs=chosen.epoch_count,
-        per_device_train_batch_size=sampler.step_rows,
-        per_device_eval_batch_size=sampler.step_rows,
-        learning_rate=chosen.learning_rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=math.ceil(_WARMUP_SHARE * steps),
-        weight_decay=0.0,
-        max_grad_norm=1.0,
-        logging_steps=1,
-        logging_nan_inf_filter=False,
-        eval_strategy="steps" if judged else "no",
-        eval_steps=math.ceil(steps / _EVALUATIONS) if judged else None,
-        save_strategy="no",  # by time, see `checkpoints`
-        save_total_limit=1,
-        seed=seed,
-        data_seed=seed,
-        use_cpu=not cuda,
-        bf16=cuda and torch.cuda.is_bf16_supported(),
-        gradient_checkpointing=False,
-        dataloader_pin_memory=cuda,
-        remove_unused_columns=False,
-        dataset_kwargs={"skip_prepare_dataset": True},
-        max_length=None,
-        disable_tqdm=True,
-        report_to="none",
-    )
+    return {
+        "output_dir": str(inputs.folder / STATES),
+        "num_train_epochs": chosen.epoch_count,
+        "per_device_train_batch_size": sampler.step_rows,
+        "per_device_eval_batch_size": sampler.step_rows,
+        "learning_rate": chosen.learning_rate,
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": math.ceil(_WARMUP_SHARE * steps),
+        "weight_decay": 0.0,
+        "max_grad_norm": 1.0,
+        "optim": _OPTIMIZERS[chosen.optimizer or Optimizer.ADAMW],
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "eval_strategy": "steps" if judged else "no",
+        "eval_steps": math.ceil(steps / _EVALUATIONS) if judged else None,
+        "save_strategy": "no",  # by time, see `schedule`
+        "seed": seed,
+        "data_seed": seed,
+        "use_cpu": not cuda,
+        "bf16": cuda and mixed == torch.bfloat16,
+        "activation_checkpointing": chosen.gradient_checkpointing,
+        "activation_checkpointing_kwargs": {"use_reentrant": False},
+        "dataloader_pin_memory": cuda,
+        "remove_unused_columns": False,
+        "disable_tqdm": True,
+        "report_to": "none",
+    }
 
 
 def _describe(model: torch.nn.Module, inputs: Inputs, rows: data.Rows, board: Board) -> None:
-    layers = [layer for _, layer in quantized_layers(model)]
-    nf4 = sum(map(is_double_nf4, layers))
-    weights = trainable_parameters(model)
+    chosen, weights = inputs.hyperparameters, trainable_parameters(model)
+    held = Counter(held_as(layer) for _, layer in quantized_layers(model))
+    layers = [f"{count} linear layers in {how}" for how, count in sorted(held.items())]
+    if not layers:
+        layers = [f"weights in {Precision.Name(chosen.base_precision)}"]
     board.say(
-        f"{nf4} linear layers in NF4 with double quantization; {weights:,} of "
-        f"{inputs.parameters:,} weights are tuned ({weights / inputs.parameters:.1%})"
+        f"{', '.join(layers)}; {weights:,} of {inputs.parameters:,} weights are tuned "
+        f"({weights / inputs.parameters:.1%}), computed in {_name(compute_dtype(chosen))}"
     )
     board.say(f"{len(rows.rows)} rows of {rows.tokens:,} tokens an epoch")
     if rows.too_long:
-        board.say(
-            f"{rows.too_long} rows are longer than the model's {inputs.context_tokens} tokens and "
-            "are left out"
-        )
+        limit = chosen.max_row_tokens or inputs.context_tokens
+        board.say(f"{rows.too_long} rows are longer than {limit} tokens and are left out")
 
 
-def _outputs(trainer: QloraTrainer, inputs: Inputs, steps: int, rows: data.Rows) -> Outputs:
-    model, target = trainer.model, inputs.folder / "adapter"
-    config = model.peft_config["default"]
-    config.base_model_name_or_path = inputs.model_name
-    config.target_modules = sorted(config.target_modules)  # the same run makes the same bytes
-    # Without embeddings, whose vocabulary peft would look up on a hub.
-    model.save_pretrained(target, save_embedding_layers=False)
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _outputs(
+    trainer: StepTrainer, inputs: Inputs, rows: data.Rows, measurement: Measurement
+) -> Outputs:
+    model, history = trainer.model, trainer.state.log_history
+    best, best_step = inputs.folder / resume_state.BEST, trainer.state.global_step
+    if best.exists():
+        resume_state.load_weights(model, best)
+        best_step = trainer.state.best_global_step
     metrics_file = inputs.folder / METRICS_FILE
-    history = trainer.state.log_history
     write_csv(history, metrics_file)
+    metrics = summary(history, steps_per_epoch=trainer.course.sampler.steps, best_step=best_step)
+    metrics |= trainer.evidence()
+    if not inputs.preference:  # whose loss is none of tokens
+        metrics = with_perplexity(metrics, "valid_loss", "perplexity")
+        metrics = with_perplexity(metrics, f"{BASE}valid_loss", f"{BASE}perplexity")
     return Outputs(
-        adapter_files=[target / name for name in _ADAPTER_FILES],
+        model_files=_save(model, inputs),
         metrics_file=metrics_file,
-        metrics=summary(history, steps_per_epoch=steps),
+        metrics=metrics,
         trained_tokens=rows.tokens * inputs.hyperparameters.epoch_count,
         trainable_parameters=trainable_parameters(model),
         total_parameters=inputs.parameters,
-        quantized_layers=sum(is_double_nf4(layer) for _, layer in quantized_layers(model)),
+        quantized_layers=sum(1 for _ in quantized_layers(model)),
+        best_step=best_step,
+        measurement=measurement,
     )
+
+
+def _save(model: Any, inputs: Inputs) -> list[Path]:
+    """Save the adapter, or of full tuning the weights, and return the files."""
+    if isinstance(model, PeftModel):
+        return _save_adapter(model, inputs.folder / "adapter", inputs.model_name)
+    target = inputs.folder / "model"
+    model.config.use_cache = True  # the trainer has switched it off
+    model.save_pretrained(target)
+    return sorted(path for path in target.iterdir() if path.suffix in (".safetensors", ".json"))
+
+
+def _save_adapter(model: Any, target: Path, base: str) -> list[Path]:
+    config = model.peft_config["default"]
+    config.base_model_name_or_path = base
+    config.target_modules = sorted(config.target_modules)  # the same run makes the same bytes
+    # Without embeddings, whose vocabulary peft would look up on a hub.
+    model.save_pretrained(target, save_embedding_layers=False, selected_adapters=["default"])
+    return [target / name for name in _ADAPTER_FILES]

@@ -13,7 +13,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Adapter(_message.Message):
-    __slots__ = ("name", "base_model", "base_model_digest", "tokenizer_digest", "dataset_digest", "files", "digest", "training_job", "configuration", "metrics", "code_version", "suffix", "create_time", "delete_time", "etag")
+    __slots__ = ("name", "base_model", "base_model_digest", "tokenizer_digest", "dataset_digest", "files", "digest", "training_job", "configuration", "metrics", "code_version", "suffix", "create_time", "delete_time", "etag", "hold_reason")
     class ConfigurationEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -43,6 +43,7 @@ class Adapter(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
     DELETE_TIME_FIELD_NUMBER: _ClassVar[int]
     ETAG_FIELD_NUMBER: _ClassVar[int]
+    HOLD_REASON_FIELD_NUMBER: _ClassVar[int]
     name: str
     base_model: str
     base_model_digest: str
@@ -58,4 +59,5 @@ class Adapter(_message.Message):
     create_time: _timestamp_pb2.Timestamp
     delete_time: _timestamp_pb2.Timestamp
     etag: str
-    def __init__(self, name: _Optional[str] = ..., base_model: _Optional[str] = ..., base_model_digest: _Optional[str] = ..., tokenizer_digest: _Optional[str] = ..., dataset_digest: _Optional[str] = ..., files: _Optional[_Iterable[_Union[_base_model_pb2.ModelFile, _Mapping]]] = ..., digest: _Optional[str] = ..., training_job: _Optional[str] = ..., configuration: _Optional[_Mapping[str, str]] = ..., metrics: _Optional[_Mapping[str, float]] = ..., code_version: _Optional[str] = ..., suffix: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., delete_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., etag: _Optional[str] = ...) -> None: ...
+    hold_reason: str
+    def __init__(self, name: _Optional[str] = ..., base_model: _Optional[str] = ..., base_model_digest: _Optional[str] = ..., tokenizer_digest: _Optional[str] = ..., dataset_digest: _Optional[str] = ..., files: _Optional[_Iterable[_Union[_base_model_pb2.ModelFile, _Mapping]]] = ..., digest: _Optional[str] = ..., training_job: _Optional[str] = ..., configuration: _Optional[_Mapping[str, str]] = ..., metrics: _Optional[_Mapping[str, float]] = ..., code_version: _Optional[str] = ..., suffix: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., delete_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., etag: _Optional[str] = ..., hold_reason: _Optional[str] = ...) -> None: ...

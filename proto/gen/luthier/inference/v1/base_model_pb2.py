@@ -27,7 +27,7 @@ from google.api import resource_pb2 as google_dot_api_dot_resource__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%luthier/inference/v1/base_model.proto\x12\x14luthier.inference.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd2\x03\n\tBaseModel\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x1a\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x34\n\x05\x66iles\x18\x03 \x03(\x0b\x32\x1f.luthier.inference.v1.ModelFileB\x04\xe2\x41\x01\x02\x12\x14\n\x06\x64igest\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1e\n\x10tokenizer_digest\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1a\n\x0c\x61rchitecture\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fparameter_count\x18\x07 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1c\n\x0e\x63ontext_tokens\x18\x08 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x12\n\x04\x65tag\x18\n \x01(\tB\x04\xe2\x41\x01\x03\x12&\n\x18lora_parameters_per_rank\x18\x0b \x01(\x03\x42\x04\xe2\x41\x01\x03:]\xea\x41Z\n\x15luthier.dev/BaseModel\x12*projects/{project}/baseModels/{base_model}*\nbaseModels2\tbaseModel\"O\n\tModelFile\x12\x12\n\x04path\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06sha256\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\nsize_bytes\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%luthier/inference/v1/base_model.proto\x12\x14luthier.inference.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcf\x04\n\tBaseModel\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x1a\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x34\n\x05\x66iles\x18\x03 \x03(\x0b\x32\x1f.luthier.inference.v1.ModelFileB\x04\xe2\x41\x01\x02\x12\x14\n\x06\x64igest\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1e\n\x10tokenizer_digest\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1a\n\x0c\x61rchitecture\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fparameter_count\x18\x07 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1c\n\x0e\x63ontext_tokens\x18\x08 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x12\n\x04\x65tag\x18\n \x01(\tB\x04\xe2\x41\x01\x03\x12&\n\x18lora_parameters_per_rank\x18\x0b \x01(\x03\x42\x04\xe2\x41\x01\x03\x12$\n\x11has_chat_template\x18\x0c \x01(\x08\x42\x04\xe2\x41\x01\x03H\x00\x88\x01\x01\x12?\n\rtuning_origin\x18\r \x01(\x0b\x32\".luthier.inference.v1.TuningOriginB\x04\xe2\x41\x01\x01:]\xea\x41Z\n\x15luthier.dev/BaseModel\x12*projects/{project}/baseModels/{base_model}*\nbaseModels2\tbaseModelB\x14\n\x12_has_chat_template\"\x88\x04\n\x0cTuningOrigin\x12\x36\n\x0ctraining_job\x18\x01 \x01(\tB \xe2\x41\x01\x02\xfa\x41\x19\n\x17luthier.dev/TrainingJob\x12\x32\n\nbase_model\x18\x02 \x01(\tB\x1e\xe2\x41\x01\x02\xfa\x41\x17\n\x15luthier.dev/BaseModel\x12\x1f\n\x11\x62\x61se_model_digest\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1c\n\x0e\x64\x61taset_digest\x18\x04 \x01(\tB\x04\xe2\x41\x01\x02\x12R\n\rconfiguration\x18\x05 \x03(\x0b\x32\x35.luthier.inference.v1.TuningOrigin.ConfigurationEntryB\x04\xe2\x41\x01\x01\x12\x46\n\x07metrics\x18\x06 \x03(\x0b\x32/.luthier.inference.v1.TuningOrigin.MetricsEntryB\x04\xe2\x41\x01\x01\x12\x1a\n\x0c\x63ode_version\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06suffix\x18\x08 \x01(\tB\x04\xe2\x41\x01\x01\x12\x19\n\x0bhold_reason\x18\t \x01(\tB\x04\xe2\x41\x01\x01\x1a\x34\n\x12\x43onfigurationEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"O\n\tModelFile\x12\x12\n\x04path\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06sha256\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\nsize_bytes\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -56,8 +56,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BASEMODEL'].fields_by_name['etag']._serialized_options = b'\342A\001\003'
   _globals['_BASEMODEL'].fields_by_name['lora_parameters_per_rank']._loaded_options = None
   _globals['_BASEMODEL'].fields_by_name['lora_parameters_per_rank']._serialized_options = b'\342A\001\003'
+  _globals['_BASEMODEL'].fields_by_name['has_chat_template']._loaded_options = None
+  _globals['_BASEMODEL'].fields_by_name['has_chat_template']._serialized_options = b'\342A\001\003'
+  _globals['_BASEMODEL'].fields_by_name['tuning_origin']._loaded_options = None
+  _globals['_BASEMODEL'].fields_by_name['tuning_origin']._serialized_options = b'\342A\001\001'
   _globals['_BASEMODEL']._loaded_options = None
   _globals['_BASEMODEL']._serialized_options = b'\352AZ\n\025luthier.dev/BaseModel\022*projects/{project}/baseModels/{base_model}*\nbaseModels2\tbaseModel'
+  _globals['_TUNINGORIGIN_CONFIGURATIONENTRY']._loaded_options = None
+  _globals['_TUNINGORIGIN_CONFIGURATIONENTRY']._serialized_options = b'8\001'
+  _globals['_TUNINGORIGIN_METRICSENTRY']._loaded_options = None
+  _globals['_TUNINGORIGIN_METRICSENTRY']._serialized_options = b'8\001'
+  _globals['_TUNINGORIGIN'].fields_by_name['training_job']._loaded_options = None
+  _globals['_TUNINGORIGIN'].fields_by_name['training_job']._serialized_options = b'\342A\001\002\372A\031\n\027luthier.dev/TrainingJob'
+  _globals['_TUNINGORIGIN'].fields_by_name['base_model']._loaded_options = None
+  _globals['_TUNINGORIGIN'].fields_by_name['base_model']._serialized_options = b'\342A\001\002\372A\027\n\025luthier.dev/BaseModel'
+  _globals['_TUNINGORIGIN'].fields_by_name['base_model_digest']._loaded_options = None
+  _globals['_TUNINGORIGIN'].fields_by_name['base_model_digest']._serialized_options = b'\342A\001\002'
+  _globals['_TUNINGORIGIN'].fields_by_name['dataset_digest']._loaded_options = None
+  _globals['_TUNINGORIGIN'].fields_by_name['dataset_digest']._serialized_options = b'\342A\001\002'
+  _globals['_TUNINGORIGIN'].fields_by_name['configuration']._loaded_options = None
+  _globals['_TUNINGORIGIN'].fields_by_name['configuration']._serialized_options = b'\342A\001\001'
+  _globals['_TUNINGORIGIN'].fields_by_name['metrics']._loaded_options = None
+  _globals['_TUNINGORIGIN'].fields_by_name['metrics']._serialized_options = b'\342A\001\001'
+  _globals['_TUNINGORIGIN'].fields_by_name['code_version']._loaded_options = None
+  _globals['_TUNINGORIGIN'].fields_by_name['code_version']._serialized_options = b'\342A\001\001'
+  _globals['_TUNINGORIGIN'].fields_by_name['suffix']._loaded_options = None
+  _globals['_TUNINGORIGIN'].fields_by_name['suffix']._serialized_options = b'\342A\001\001'
+  _globals['_TUNINGORIGIN'].fields_by_name['hold_reason']._loaded_options = None
+  _globals['_TUNINGORIGIN'].fields_by_name['hold_reason']._serialized_options = b'\342A\001\001'
   _globals['_MODELFILE'].fields_by_name['path']._loaded_options = None
   _globals['_MODELFILE'].fields_by_name['path']._serialized_options = b'\342A\001\002'
   _globals['_MODELFILE'].fields_by_name['sha256']._loaded_options = None
@@ -65,7 +91,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODELFILE'].fields_by_name['size_bytes']._loaded_options = None
   _globals['_MODELFILE'].fields_by_name['size_bytes']._serialized_options = b'\342A\001\002'
   _globals['_BASEMODEL']._serialized_start=157
-  _globals['_BASEMODEL']._serialized_end=623
-  _globals['_MODELFILE']._serialized_start=625
-  _globals['_MODELFILE']._serialized_end=704
+  _globals['_BASEMODEL']._serialized_end=748
+  _globals['_TUNINGORIGIN']._serialized_start=751
+  _globals['_TUNINGORIGIN']._serialized_end=1271
+  _globals['_TUNINGORIGIN_CONFIGURATIONENTRY']._serialized_start=1171
+  _globals['_TUNINGORIGIN_CONFIGURATIONENTRY']._serialized_end=1223
+  _globals['_TUNINGORIGIN_METRICSENTRY']._serialized_start=1225
+  _globals['_TUNINGORIGIN_METRICSENTRY']._serialized_end=1271
+  _globals['_MODELFILE']._serialized_start=1273
+  _globals['_MODELFILE']._serialized_end=1352
 # @@protoc_insertion_point(module_scope)

@@ -22,15 +22,18 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fluthier/trainer/v1/events.proto\x12\x12luthier.trainer.v1\"4\n\x12TrainingJobChanged\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fluthier/trainer/v1/events.proto\x12\x12luthier.trainer.v1\x1a\x17google/rpc/status.proto\"4\n\x12TrainingJobChanged\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03\"}\n\x16TrainingCommandRefused\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12!\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.Status\x12\x1c\n\x14\x64\x65\x61\x64_letter_sequence\x18\x04 \x01(\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'luthier.trainer.v1.events_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TRAININGJOBCHANGED']._serialized_start=55
-  _globals['_TRAININGJOBCHANGED']._serialized_end=107
+  _globals['_TRAININGJOBCHANGED']._serialized_start=80
+  _globals['_TRAININGJOBCHANGED']._serialized_end=132
+  _globals['_TRAININGCOMMANDREFUSED']._serialized_start=134
+  _globals['_TRAININGCOMMANDREFUSED']._serialized_end=259
 # @@protoc_insertion_point(module_scope)

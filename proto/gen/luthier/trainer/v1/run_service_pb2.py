@@ -30,7 +30,7 @@ from luthier.policy.v1 import policy_pb2 as luthier_dot_policy_dot_v1_dot_policy
 from luthier.trainer.v1 import training_job_pb2 as luthier_dot_trainer_dot_v1_dot_training__job__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$luthier/trainer/v1/run_service.proto\x12\x12luthier.trainer.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x17google/rpc/status.proto\x1a\x1eluthier/policy/v1/policy.proto\x1a%luthier/trainer/v1/training_job.proto\"\xb5\x01\n\x10ReportRunRequest\x12\x36\n\x0ctraining_job\x18\x01 \x01(\tB \xe2\x41\x01\x02\xfa\x41\x19\n\x17luthier.dev/TrainingJob\x12\x13\n\x05\x65poch\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x02\x12<\n\x08progress\x18\x03 \x01(\x0b\x32$.luthier.trainer.v1.TrainingProgressB\x04\xe2\x41\x01\x01\x12\x16\n\x08messages\x18\x04 \x03(\tB\x04\xe2\x41\x01\x01\"!\n\x11ReportRunResponse\x12\x0c\n\x04stop\x18\x01 \x01(\x08\"\xc7\x01\n\x12\x43ompleteRunRequest\x12\x36\n\x0ctraining_job\x18\x01 \x01(\tB \xe2\x41\x01\x02\xfa\x41\x19\n\x17luthier.dev/TrainingJob\x12\x13\n\x05\x65poch\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x02\x12\x34\n\x06result\x18\x03 \x01(\x0b\x32\".luthier.trainer.v1.TrainingResultH\x00\x12#\n\x05\x65rror\x18\x04 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome2\xe1\x01\n\nRunService\x12n\n\tReportRun\x12$.luthier.trainer.v1.ReportRunRequest\x1a%.luthier.trainer.v1.ReportRunResponse\"\x14\xca\xee\x18\x10\x08\x06\x12\x0ctraining_job\x12\x63\n\x0b\x43ompleteRun\x12&.luthier.trainer.v1.CompleteRunRequest\x1a\x16.google.protobuf.Empty\"\x14\xca\xee\x18\x10\x08\x06\x12\x0ctraining_jobb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$luthier/trainer/v1/run_service.proto\x12\x12luthier.trainer.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x17google/rpc/status.proto\x1a\x1eluthier/policy/v1/policy.proto\x1a%luthier/trainer/v1/training_job.proto\"\xb5\x01\n\x10ReportRunRequest\x12\x36\n\x0ctraining_job\x18\x01 \x01(\tB \xe2\x41\x01\x02\xfa\x41\x19\n\x17luthier.dev/TrainingJob\x12\x13\n\x05\x65poch\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x02\x12<\n\x08progress\x18\x03 \x01(\x0b\x32$.luthier.trainer.v1.TrainingProgressB\x04\xe2\x41\x01\x01\x12\x16\n\x08messages\x18\x04 \x03(\tB\x04\xe2\x41\x01\x01\"0\n\x11ReportRunResponse\x12\x0c\n\x04stop\x18\x01 \x01(\x08\x12\r\n\x05pause\x18\x02 \x01(\x08\"\xb2\x01\n\x18\x43ommitResumeStateRequest\x12\x36\n\x0ctraining_job\x18\x01 \x01(\tB \xe2\x41\x01\x02\xfa\x41\x19\n\x17luthier.dev/TrainingJob\x12\x13\n\x05\x65poch\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x02\x12\x12\n\x04step\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x02\x12\x35\n\x05\x66iles\x18\x04 \x03(\x0b\x32 .luthier.trainer.v1.ArtifactFileB\x04\xe2\x41\x01\x02\"\xb4\x02\n\x18PublishCheckpointRequest\x12\x36\n\x0ctraining_job\x18\x01 \x01(\tB \xe2\x41\x01\x02\xfa\x41\x19\n\x17luthier.dev/TrainingJob\x12\x13\n\x05\x65poch\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x02\x12\x12\n\x04step\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x02\x12\x35\n\x05\x66iles\x18\x04 \x03(\x0b\x32 .luthier.trainer.v1.ArtifactFileB\x04\xe2\x41\x01\x02\x12P\n\x07metrics\x18\x05 \x03(\x0b\x32\x39.luthier.trainer.v1.PublishCheckpointRequest.MetricsEntryB\x04\xe2\x41\x01\x01\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\xc7\x01\n\x12\x43ompleteRunRequest\x12\x36\n\x0ctraining_job\x18\x01 \x01(\tB \xe2\x41\x01\x02\xfa\x41\x19\n\x17luthier.dev/TrainingJob\x12\x13\n\x05\x65poch\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x02\x12\x34\n\x06result\x18\x03 \x01(\x0b\x32\".luthier.trainer.v1.TrainingResultH\x00\x12#\n\x05\x65rror\x18\x04 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome2\xc3\x03\n\nRunService\x12n\n\tReportRun\x12$.luthier.trainer.v1.ReportRunRequest\x1a%.luthier.trainer.v1.ReportRunResponse\"\x14\xca\xee\x18\x10\x08\x06\x12\x0ctraining_job\x12o\n\x11\x43ommitResumeState\x12,.luthier.trainer.v1.CommitResumeStateRequest\x1a\x16.google.protobuf.Empty\"\x14\xca\xee\x18\x10\x08\x06\x12\x0ctraining_job\x12o\n\x11PublishCheckpoint\x12,.luthier.trainer.v1.PublishCheckpointRequest\x1a\x16.google.protobuf.Empty\"\x14\xca\xee\x18\x10\x08\x06\x12\x0ctraining_job\x12\x63\n\x0b\x43ompleteRun\x12&.luthier.trainer.v1.CompleteRunRequest\x1a\x16.google.protobuf.Empty\"\x14\xca\xee\x18\x10\x08\x06\x12\x0ctraining_jobb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,20 +45,50 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REPORTRUNREQUEST'].fields_by_name['progress']._serialized_options = b'\342A\001\001'
   _globals['_REPORTRUNREQUEST'].fields_by_name['messages']._loaded_options = None
   _globals['_REPORTRUNREQUEST'].fields_by_name['messages']._serialized_options = b'\342A\001\001'
+  _globals['_COMMITRESUMESTATEREQUEST'].fields_by_name['training_job']._loaded_options = None
+  _globals['_COMMITRESUMESTATEREQUEST'].fields_by_name['training_job']._serialized_options = b'\342A\001\002\372A\031\n\027luthier.dev/TrainingJob'
+  _globals['_COMMITRESUMESTATEREQUEST'].fields_by_name['epoch']._loaded_options = None
+  _globals['_COMMITRESUMESTATEREQUEST'].fields_by_name['epoch']._serialized_options = b'\342A\001\002'
+  _globals['_COMMITRESUMESTATEREQUEST'].fields_by_name['step']._loaded_options = None
+  _globals['_COMMITRESUMESTATEREQUEST'].fields_by_name['step']._serialized_options = b'\342A\001\002'
+  _globals['_COMMITRESUMESTATEREQUEST'].fields_by_name['files']._loaded_options = None
+  _globals['_COMMITRESUMESTATEREQUEST'].fields_by_name['files']._serialized_options = b'\342A\001\002'
+  _globals['_PUBLISHCHECKPOINTREQUEST_METRICSENTRY']._loaded_options = None
+  _globals['_PUBLISHCHECKPOINTREQUEST_METRICSENTRY']._serialized_options = b'8\001'
+  _globals['_PUBLISHCHECKPOINTREQUEST'].fields_by_name['training_job']._loaded_options = None
+  _globals['_PUBLISHCHECKPOINTREQUEST'].fields_by_name['training_job']._serialized_options = b'\342A\001\002\372A\031\n\027luthier.dev/TrainingJob'
+  _globals['_PUBLISHCHECKPOINTREQUEST'].fields_by_name['epoch']._loaded_options = None
+  _globals['_PUBLISHCHECKPOINTREQUEST'].fields_by_name['epoch']._serialized_options = b'\342A\001\002'
+  _globals['_PUBLISHCHECKPOINTREQUEST'].fields_by_name['step']._loaded_options = None
+  _globals['_PUBLISHCHECKPOINTREQUEST'].fields_by_name['step']._serialized_options = b'\342A\001\002'
+  _globals['_PUBLISHCHECKPOINTREQUEST'].fields_by_name['files']._loaded_options = None
+  _globals['_PUBLISHCHECKPOINTREQUEST'].fields_by_name['files']._serialized_options = b'\342A\001\002'
+  _globals['_PUBLISHCHECKPOINTREQUEST'].fields_by_name['metrics']._loaded_options = None
+  _globals['_PUBLISHCHECKPOINTREQUEST'].fields_by_name['metrics']._serialized_options = b'\342A\001\001'
   _globals['_COMPLETERUNREQUEST'].fields_by_name['training_job']._loaded_options = None
   _globals['_COMPLETERUNREQUEST'].fields_by_name['training_job']._serialized_options = b'\342A\001\002\372A\031\n\027luthier.dev/TrainingJob'
   _globals['_COMPLETERUNREQUEST'].fields_by_name['epoch']._loaded_options = None
   _globals['_COMPLETERUNREQUEST'].fields_by_name['epoch']._serialized_options = b'\342A\001\002'
   _globals['_RUNSERVICE'].methods_by_name['ReportRun']._loaded_options = None
   _globals['_RUNSERVICE'].methods_by_name['ReportRun']._serialized_options = b'\312\356\030\020\010\006\022\014training_job'
+  _globals['_RUNSERVICE'].methods_by_name['CommitResumeState']._loaded_options = None
+  _globals['_RUNSERVICE'].methods_by_name['CommitResumeState']._serialized_options = b'\312\356\030\020\010\006\022\014training_job'
+  _globals['_RUNSERVICE'].methods_by_name['PublishCheckpoint']._loaded_options = None
+  _globals['_RUNSERVICE'].methods_by_name['PublishCheckpoint']._serialized_options = b'\312\356\030\020\010\006\022\014training_job'
   _globals['_RUNSERVICE'].methods_by_name['CompleteRun']._loaded_options = None
   _globals['_RUNSERVICE'].methods_by_name['CompleteRun']._serialized_options = b'\312\356\030\020\010\006\022\014training_job'
   _globals['_REPORTRUNREQUEST']._serialized_start=246
   _globals['_REPORTRUNREQUEST']._serialized_end=427
   _globals['_REPORTRUNRESPONSE']._serialized_start=429
-  _globals['_REPORTRUNRESPONSE']._serialized_end=462
-  _globals['_COMPLETERUNREQUEST']._serialized_start=465
-  _globals['_COMPLETERUNREQUEST']._serialized_end=664
-  _globals['_RUNSERVICE']._serialized_start=667
-  _globals['_RUNSERVICE']._serialized_end=892
+  _globals['_REPORTRUNRESPONSE']._serialized_end=477
+  _globals['_COMMITRESUMESTATEREQUEST']._serialized_start=480
+  _globals['_COMMITRESUMESTATEREQUEST']._serialized_end=658
+  _globals['_PUBLISHCHECKPOINTREQUEST']._serialized_start=661
+  _globals['_PUBLISHCHECKPOINTREQUEST']._serialized_end=969
+  _globals['_PUBLISHCHECKPOINTREQUEST_METRICSENTRY']._serialized_start=923
+  _globals['_PUBLISHCHECKPOINTREQUEST_METRICSENTRY']._serialized_end=969
+  _globals['_COMPLETERUNREQUEST']._serialized_start=972
+  _globals['_COMPLETERUNREQUEST']._serialized_end=1171
+  _globals['_RUNSERVICE']._serialized_start=1174
+  _globals['_RUNSERVICE']._serialized_end=1625
 # @@protoc_insertion_point(module_scope)

@@ -25,10 +25,45 @@ class ReportRunRequest(_message.Message):
     def __init__(self, training_job: _Optional[str] = ..., epoch: _Optional[int] = ..., progress: _Optional[_Union[_training_job_pb2.TrainingProgress, _Mapping]] = ..., messages: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ReportRunResponse(_message.Message):
-    __slots__ = ("stop",)
+    __slots__ = ("stop", "pause")
     STOP_FIELD_NUMBER: _ClassVar[int]
+    PAUSE_FIELD_NUMBER: _ClassVar[int]
     stop: bool
-    def __init__(self, stop: _Optional[bool] = ...) -> None: ...
+    pause: bool
+    def __init__(self, stop: _Optional[bool] = ..., pause: _Optional[bool] = ...) -> None: ...
+
+class CommitResumeStateRequest(_message.Message):
+    __slots__ = ("training_job", "epoch", "step", "files")
+    TRAINING_JOB_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    FILES_FIELD_NUMBER: _ClassVar[int]
+    training_job: str
+    epoch: int
+    step: int
+    files: _containers.RepeatedCompositeFieldContainer[_training_job_pb2.ArtifactFile]
+    def __init__(self, training_job: _Optional[str] = ..., epoch: _Optional[int] = ..., step: _Optional[int] = ..., files: _Optional[_Iterable[_Union[_training_job_pb2.ArtifactFile, _Mapping]]] = ...) -> None: ...
+
+class PublishCheckpointRequest(_message.Message):
+    __slots__ = ("training_job", "epoch", "step", "files", "metrics")
+    class MetricsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    TRAINING_JOB_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    FILES_FIELD_NUMBER: _ClassVar[int]
+    METRICS_FIELD_NUMBER: _ClassVar[int]
+    training_job: str
+    epoch: int
+    step: int
+    files: _containers.RepeatedCompositeFieldContainer[_training_job_pb2.ArtifactFile]
+    metrics: _containers.ScalarMap[str, float]
+    def __init__(self, training_job: _Optional[str] = ..., epoch: _Optional[int] = ..., step: _Optional[int] = ..., files: _Optional[_Iterable[_Union[_training_job_pb2.ArtifactFile, _Mapping]]] = ..., metrics: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class CompleteRunRequest(_message.Message):
     __slots__ = ("training_job", "epoch", "result", "error")

@@ -42,6 +42,16 @@ class RunServiceStub:
                 request_serializer=luthier_dot_trainer_dot_v1_dot_run__service__pb2.ReportRunRequest.SerializeToString,
                 response_deserializer=luthier_dot_trainer_dot_v1_dot_run__service__pb2.ReportRunResponse.FromString,
                 _registered_method=True)
+        self.CommitResumeState = channel.unary_unary(
+                '/luthier.trainer.v1.RunService/CommitResumeState',
+                request_serializer=luthier_dot_trainer_dot_v1_dot_run__service__pb2.CommitResumeStateRequest.SerializeToString,
+                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+                _registered_method=True)
+        self.PublishCheckpoint = channel.unary_unary(
+                '/luthier.trainer.v1.RunService/PublishCheckpoint',
+                request_serializer=luthier_dot_trainer_dot_v1_dot_run__service__pb2.PublishCheckpointRequest.SerializeToString,
+                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+                _registered_method=True)
         self.CompleteRun = channel.unary_unary(
                 '/luthier.trainer.v1.RunService/CompleteRun',
                 request_serializer=luthier_dot_trainer_dot_v1_dot_run__service__pb2.CompleteRunRequest.SerializeToString,
@@ -61,6 +71,20 @@ class RunServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CommitResumeState(self, request, context):
+        """Commits what the next run would go on from. Repeating it changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PublishCheckpoint(self, request, context):
+        """Publishes the adapter of a step. Repeating it changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CompleteRun(self, request, context):
         """Commits the outcome. Repeating it with the same outcome changes nothing.
         """
@@ -75,6 +99,16 @@ def add_RunServiceServicer_to_server(servicer, server):
                     servicer.ReportRun,
                     request_deserializer=luthier_dot_trainer_dot_v1_dot_run__service__pb2.ReportRunRequest.FromString,
                     response_serializer=luthier_dot_trainer_dot_v1_dot_run__service__pb2.ReportRunResponse.SerializeToString,
+            ),
+            'CommitResumeState': grpc.unary_unary_rpc_method_handler(
+                    servicer.CommitResumeState,
+                    request_deserializer=luthier_dot_trainer_dot_v1_dot_run__service__pb2.CommitResumeStateRequest.FromString,
+                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            ),
+            'PublishCheckpoint': grpc.unary_unary_rpc_method_handler(
+                    servicer.PublishCheckpoint,
+                    request_deserializer=luthier_dot_trainer_dot_v1_dot_run__service__pb2.PublishCheckpointRequest.FromString,
+                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
             ),
             'CompleteRun': grpc.unary_unary_rpc_method_handler(
                     servicer.CompleteRun,
@@ -111,6 +145,60 @@ class RunService:
             '/luthier.trainer.v1.RunService/ReportRun',
             luthier_dot_trainer_dot_v1_dot_run__service__pb2.ReportRunRequest.SerializeToString,
             luthier_dot_trainer_dot_v1_dot_run__service__pb2.ReportRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CommitResumeState(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/luthier.trainer.v1.RunService/CommitResumeState',
+            luthier_dot_trainer_dot_v1_dot_run__service__pb2.CommitResumeStateRequest.SerializeToString,
+            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PublishCheckpoint(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/luthier.trainer.v1.RunService/PublishCheckpoint',
+            luthier_dot_trainer_dot_v1_dot_run__service__pb2.PublishCheckpointRequest.SerializeToString,
+            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
             options,
             channel_credentials,
             insecure,

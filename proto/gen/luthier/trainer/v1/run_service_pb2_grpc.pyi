@@ -38,6 +38,10 @@ class RunServiceStub:
     def __new__(cls, channel: _aio.Channel) -> RunServiceAsyncStub: ...
     ReportRun: _grpc.UnaryUnaryMultiCallable[_run_service_pb2.ReportRunRequest, _run_service_pb2.ReportRunResponse]
     """Reports progress; the answer says whether to go on."""
+    CommitResumeState: _grpc.UnaryUnaryMultiCallable[_run_service_pb2.CommitResumeStateRequest, _empty_pb2.Empty]
+    """Commits what the next run would go on from. Repeating it changes nothing."""
+    PublishCheckpoint: _grpc.UnaryUnaryMultiCallable[_run_service_pb2.PublishCheckpointRequest, _empty_pb2.Empty]
+    """Publishes the adapter of a step. Repeating it changes nothing."""
     CompleteRun: _grpc.UnaryUnaryMultiCallable[_run_service_pb2.CompleteRunRequest, _empty_pb2.Empty]
     """Commits the outcome. Repeating it with the same outcome changes nothing."""
 
@@ -50,6 +54,10 @@ class RunServiceAsyncStub(RunServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     ReportRun: _aio.UnaryUnaryMultiCallable[_run_service_pb2.ReportRunRequest, _run_service_pb2.ReportRunResponse]  # type: ignore[assignment]
     """Reports progress; the answer says whether to go on."""
+    CommitResumeState: _aio.UnaryUnaryMultiCallable[_run_service_pb2.CommitResumeStateRequest, _empty_pb2.Empty]  # type: ignore[assignment]
+    """Commits what the next run would go on from. Repeating it changes nothing."""
+    PublishCheckpoint: _aio.UnaryUnaryMultiCallable[_run_service_pb2.PublishCheckpointRequest, _empty_pb2.Empty]  # type: ignore[assignment]
+    """Publishes the adapter of a step. Repeating it changes nothing."""
     CompleteRun: _aio.UnaryUnaryMultiCallable[_run_service_pb2.CompleteRunRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Commits the outcome. Repeating it with the same outcome changes nothing."""
 
@@ -65,6 +73,22 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_run_service_pb2.ReportRunResponse, _abc.Awaitable[_run_service_pb2.ReportRunResponse]]:
         """Reports progress; the answer says whether to go on."""
+
+    @_abc_1.abstractmethod
+    def CommitResumeState(
+        self,
+        request: _run_service_pb2.CommitResumeStateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
+        """Commits what the next run would go on from. Repeating it changes nothing."""
+
+    @_abc_1.abstractmethod
+    def PublishCheckpoint(
+        self,
+        request: _run_service_pb2.PublishCheckpointRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
+        """Publishes the adapter of a step. Repeating it changes nothing."""
 
     @_abc_1.abstractmethod
     def CompleteRun(

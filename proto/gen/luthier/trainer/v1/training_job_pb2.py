@@ -26,9 +26,11 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.api import resource_pb2 as google_dot_api_dot_resource__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
+from luthier.trainer.v1 import preflight_pb2 as luthier_dot_trainer_dot_v1_dot_preflight__pb2
+from luthier.trainer.v1 import tuning_pb2 as luthier_dot_trainer_dot_v1_dot_tuning__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%luthier/trainer/v1/training_job.proto\x12\x12luthier.trainer.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\x92\x0c\n\x0bTrainingJob\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x32\n\nbase_model\x18\x02 \x01(\tB\x1e\xe2\x41\x01\x02\xfa\x41\x17\n\x15luthier.dev/BaseModel\x12\x30\n\rtraining_file\x18\x03 \x01(\tB\x19\xe2\x41\x01\x02\xfa\x41\x12\n\x10luthier.dev/File\x12\x32\n\x0fvalidation_file\x18\x04 \x01(\tB\x19\xe2\x41\x01\x01\xfa\x41\x12\n\x10luthier.dev/File\x12\x14\n\x06suffix\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\x04seed\x18\x06 \x01(\x03\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12\x45\n\x08metadata\x18\x07 \x03(\x0b\x32-.luthier.trainer.v1.TrainingJob.MetadataEntryB\x04\xe2\x41\x01\x01\x12>\n\nsupervised\x18\x08 \x01(\x0b\x32(.luthier.trainer.v1.SupervisedTuningSpecH\x00\x12:\n\x05state\x18\t \x01(\x0e\x32%.luthier.trainer.v1.TrainingJob.StateB\x04\xe2\x41\x01\x03\x12\'\n\x05\x65rror\x18\n \x01(\x0b\x32\x12.google.rpc.StatusB\x04\xe2\x41\x01\x03\x12S\n\x18resolved_hyperparameters\x18\x0b \x01(\x0b\x32+.luthier.trainer.v1.ResolvedHyperparametersB\x04\xe2\x41\x01\x03\x12<\n\x08progress\x18\x0c \x01(\x0b\x32$.luthier.trainer.v1.TrainingProgressB\x04\xe2\x41\x01\x03\x12\x38\n\x06result\x18\r \x01(\x0b\x32\".luthier.trainer.v1.TrainingResultB\x04\xe2\x41\x01\x03\x12-\n\x07\x61\x64\x61pter\x18\x0e \x01(\tB\x1c\xe2\x41\x01\x03\xfa\x41\x15\n\x13luthier.dev/Adapter\x12/\n\x0cresult_files\x18\x0f \x03(\tB\x19\xe2\x41\x01\x03\xfa\x41\x12\n\x10luthier.dev/File\x12\x13\n\x05\x65poch\x18\x10 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x34\n\nstart_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x32\n\x08\x65nd_time\x18\x13 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x14 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x12\n\x04\x65tag\x18\x15 \x01(\tB\x04\xe2\x41\x01\x03\x12\"\n\x14training_file_sha256\x18\x16 \x01(\tB\x04\xe2\x41\x01\x03\x12$\n\x16validation_file_sha256\x18\x17 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x66\x61ult_count\x18\x18 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x18\n\nrequest_id\x18\x19 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1f\n\x11\x62\x61se_model_digest\x18\x1a \x01(\tB\x04\xe2\x41\x01\x03\x12\x36\n\x10training_dataset\x18\x1b \x01(\tB\x1c\xe2\x41\x01\x03\xfa\x41\x15\n\x13luthier.dev/Dataset\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x81\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0e\n\nVALIDATING\x10\x01\x12\n\n\x06QUEUED\x10\x02\x12\x0b\n\x07RUNNING\x10\x03\x12\x0e\n\nCANCELLING\x10\x04\x12\r\n\tSUCCEEDED\x10\x05\x12\n\n\x06\x46\x41ILED\x10\x06\x12\r\n\tCANCELLED\x10\x07:g\xea\x41\x64\n\x17luthier.dev/TrainingJob\x12.projects/{project}/trainingJobs/{training_job}*\x0ctrainingJobs2\x0btrainingJobB\r\n\x0btuning_specB\x07\n\x05_seed\"Z\n\x14SupervisedTuningSpec\x12\x42\n\x0fhyperparameters\x18\x01 \x01(\x0b\x32#.luthier.trainer.v1.HyperparametersB\x04\xe2\x41\x01\x01\"\xc5\x02\n\x0fHyperparameters\x12\x1e\n\x0b\x65poch_count\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x1d\n\nbatch_size\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12+\n\x18learning_rate_multiplier\x18\x03 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x02\x88\x01\x01\x12\x1c\n\tlora_rank\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x01H\x03\x88\x01\x01\x12\x1d\n\nlora_alpha\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x01H\x04\x88\x01\x01\x12\x1f\n\x0cretain_share\x18\x06 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x05\x88\x01\x01\x42\x0e\n\x0c_epoch_countB\r\n\x0b_batch_sizeB\x1b\n\x19_learning_rate_multiplierB\x0c\n\n_lora_rankB\r\n\x0b_lora_alphaB\x0f\n\r_retain_share\"\xc9\x01\n\x17ResolvedHyperparameters\x12\x13\n\x0b\x65poch_count\x18\x01 \x01(\x05\x12\x12\n\nbatch_size\x18\x02 \x01(\x05\x12\x15\n\rlearning_rate\x18\x03 \x01(\x01\x12\x11\n\tlora_rank\x18\x04 \x01(\x05\x12\x12\n\nlora_alpha\x18\x05 \x01(\x05\x12\x14\n\x0cretain_share\x18\x06 \x01(\x01\x12\x0f\n\x07reasons\x18\x07 \x03(\t\x12 \n\x18learning_rate_multiplier\x18\x08 \x01(\x01\"\xc9\x01\n\x10TrainingProgress\x12\x0c\n\x04step\x18\x01 \x01(\x03\x12\x13\n\x0btotal_steps\x18\x02 \x01(\x03\x12\r\n\x05\x65poch\x18\x03 \x01(\x01\x12\x0c\n\x04loss\x18\x04 \x01(\x01\x12\x16\n\x0etoken_accuracy\x18\x05 \x01(\x01\x12\x15\n\rlearning_rate\x18\x06 \x01(\x01\x12\x15\n\rgradient_norm\x18\x07 \x01(\x01\x12\x19\n\x11tokens_per_second\x18\x08 \x01(\x01\x12\x14\n\x0cseconds_left\x18\t \x01(\x01\"\xdd\x02\n\x0eTrainingResult\x12\x37\n\radapter_files\x18\x01 \x03(\x0b\x32 .luthier.trainer.v1.ArtifactFile\x12@\n\x07metrics\x18\x02 \x03(\x0b\x32/.luthier.trainer.v1.TrainingResult.MetricsEntry\x12\x16\n\x0etrained_tokens\x18\x03 \x01(\x03\x12\x1c\n\x14trainable_parameters\x18\x04 \x01(\x03\x12\x18\n\x10total_parameters\x18\x05 \x01(\x03\x12\x18\n\x10quantized_layers\x18\x06 \x01(\x05\x12\x36\n\x0cmetrics_file\x18\x07 \x01(\x0b\x32 .luthier.trainer.v1.ArtifactFile\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"@\n\x0c\x41rtifactFile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\"\xba\x03\n\x10TrainingJobEvent\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x35\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12?\n\x05level\x18\x03 \x01(\x0e\x32*.luthier.trainer.v1.TrainingJobEvent.LevelB\x04\xe2\x41\x01\x03\x12\x15\n\x07message\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12;\n\x07metrics\x18\x05 \x01(\x0b\x32$.luthier.trainer.v1.TrainingProgressB\x04\xe2\x41\x01\x03\"=\n\x05Level\x12\x15\n\x11LEVEL_UNSPECIFIED\x10\x00\x12\x08\n\x04INFO\x10\x01\x12\x08\n\x04WARN\x10\x02\x12\t\n\x05\x45RROR\x10\x03:\x86\x01\xea\x41\x82\x01\n\x1cluthier.dev/TrainingJobEvent\x12=projects/{project}/trainingJobs/{training_job}/events/{event}*\x11trainingJobEvents2\x10trainingJobEventb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%luthier/trainer/v1/training_job.proto\x12\x12luthier.trainer.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\"luthier/trainer/v1/preflight.proto\x1a\x1fluthier/trainer/v1/tuning.proto\"\xa0\x12\n\x0bTrainingJob\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x32\n\nbase_model\x18\x02 \x01(\tB\x1e\xe2\x41\x01\x02\xfa\x41\x17\n\x15luthier.dev/BaseModel\x12\x30\n\rtraining_file\x18\x03 \x01(\tB\x19\xe2\x41\x01\x02\xfa\x41\x12\n\x10luthier.dev/File\x12\x32\n\x0fvalidation_file\x18\x04 \x01(\tB\x19\xe2\x41\x01\x01\xfa\x41\x12\n\x10luthier.dev/File\x12\x14\n\x06suffix\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\x04seed\x18\x06 \x01(\x03\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12\x45\n\x08metadata\x18\x07 \x03(\x0b\x32-.luthier.trainer.v1.TrainingJob.MetadataEntryB\x04\xe2\x41\x01\x01\x12>\n\nsupervised\x18\x08 \x01(\x0b\x32(.luthier.trainer.v1.SupervisedTuningSpecH\x00\x12>\n\npreference\x18\x1c \x01(\x0b\x32(.luthier.trainer.v1.PreferenceTuningSpecH\x00\x12\x33\n\rstart_adapter\x18\x1d \x01(\tB\x1c\xe2\x41\x01\x01\xfa\x41\x15\n\x13luthier.dev/Adapter\x12\x16\n\x08priority\x18\x1e \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x32\n\x0fregression_file\x18\x1f \x01(\tB\x19\xe2\x41\x01\x01\xfa\x41\x12\n\x10luthier.dev/File\x12\x37\n\x04gate\x18  \x01(\x0b\x32#.luthier.trainer.v1.PublicationGateB\x04\xe2\x41\x01\x01\x12:\n\x05state\x18\t \x01(\x0e\x32%.luthier.trainer.v1.TrainingJob.StateB\x04\xe2\x41\x01\x03\x12\'\n\x05\x65rror\x18\n \x01(\x0b\x32\x12.google.rpc.StatusB\x04\xe2\x41\x01\x03\x12S\n\x18resolved_hyperparameters\x18\x0b \x01(\x0b\x32+.luthier.trainer.v1.ResolvedHyperparametersB\x04\xe2\x41\x01\x03\x12<\n\x08progress\x18\x0c \x01(\x0b\x32$.luthier.trainer.v1.TrainingProgressB\x04\xe2\x41\x01\x03\x12\x38\n\x06result\x18\r \x01(\x0b\x32\".luthier.trainer.v1.TrainingResultB\x04\xe2\x41\x01\x03\x12-\n\x07\x61\x64\x61pter\x18\x0e \x01(\tB\x1c\xe2\x41\x01\x03\xfa\x41\x15\n\x13luthier.dev/Adapter\x12/\n\x0cresult_files\x18\x0f \x03(\tB\x19\xe2\x41\x01\x03\xfa\x41\x12\n\x10luthier.dev/File\x12\x13\n\x05\x65poch\x18\x10 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x34\n\nstart_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x32\n\x08\x65nd_time\x18\x13 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x14 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x12\n\x04\x65tag\x18\x15 \x01(\tB\x04\xe2\x41\x01\x03\x12\"\n\x14training_file_sha256\x18\x16 \x01(\tB\x04\xe2\x41\x01\x03\x12$\n\x16validation_file_sha256\x18\x17 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x66\x61ult_count\x18\x18 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x18\n\nrequest_id\x18\x19 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1f\n\x11\x62\x61se_model_digest\x18\x1a \x01(\tB\x04\xe2\x41\x01\x03\x12\x36\n\x10training_dataset\x18\x1b \x01(\tB\x1c\xe2\x41\x01\x03\xfa\x41\x15\n\x13luthier.dev/Dataset\x12\x36\n\tpreflight\x18! \x01(\x0b\x32\x1d.luthier.trainer.v1.PreflightB\x04\xe2\x41\x01\x03\x12\x38\n\x10tuned_base_model\x18\" \x01(\tB\x1e\xe2\x41\x01\x03\xfa\x41\x17\n\x15luthier.dev/BaseModel\x12;\n\x0cresume_state\x18# \x01(\x0b\x32\x1f.luthier.trainer.v1.ResumeStateB\x04\xe2\x41\x01\x03\x12\x1c\n\x0equeue_position\x18$ \x01(\x05\x42\x04\xe2\x41\x01\x03\x12>\n\x14\x65stimated_start_time\x18% \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12$\n\x16regression_file_sha256\x18& \x01(\tB\x04\xe2\x41\x01\x03\x12\"\n\x14start_adapter_digest\x18\' \x01(\tB\x04\xe2\x41\x01\x03\x12\x41\n\x0b\x63heckpoints\x18( \x03(\x0b\x32&.luthier.trainer.v1.TrainingCheckpointB\x04\xe2\x41\x01\x03\x12\x1a\n\x0cgate_failure\x18) \x01(\tB\x04\xe2\x41\x01\x03\x12\x43\n\x13start_adapter_files\x18* \x03(\x0b\x32 .luthier.trainer.v1.ArtifactFileB\x04\xe2\x41\x01\x03\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x9a\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0e\n\nVALIDATING\x10\x01\x12\n\n\x06QUEUED\x10\x02\x12\x0b\n\x07RUNNING\x10\x03\x12\x0e\n\nCANCELLING\x10\x04\x12\r\n\tSUCCEEDED\x10\x05\x12\n\n\x06\x46\x41ILED\x10\x06\x12\r\n\tCANCELLED\x10\x07\x12\x0b\n\x07PAUSING\x10\x08\x12\n\n\x06PAUSED\x10\t:g\xea\x41\x64\n\x17luthier.dev/TrainingJob\x12.projects/{project}/trainingJobs/{training_job}*\x0ctrainingJobs2\x0btrainingJobB\r\n\x0btuning_specB\x07\n\x05_seed\"\xe4\x01\n\x10TrainingProgress\x12\x0c\n\x04step\x18\x01 \x01(\x03\x12\x13\n\x0btotal_steps\x18\x02 \x01(\x03\x12\r\n\x05\x65poch\x18\x03 \x01(\x01\x12\x0c\n\x04loss\x18\x04 \x01(\x01\x12\x16\n\x0etoken_accuracy\x18\x05 \x01(\x01\x12\x15\n\rlearning_rate\x18\x06 \x01(\x01\x12\x15\n\rgradient_norm\x18\x07 \x01(\x01\x12\x19\n\x11tokens_per_second\x18\x08 \x01(\x01\x12\x14\n\x0cseconds_left\x18\t \x01(\x01\x12\x19\n\x11peak_memory_bytes\x18\n \x01(\x03\"\xa4\x03\n\x0eTrainingResult\x12\x35\n\x0bmodel_files\x18\x01 \x03(\x0b\x32 .luthier.trainer.v1.ArtifactFile\x12@\n\x07metrics\x18\x02 \x03(\x0b\x32/.luthier.trainer.v1.TrainingResult.MetricsEntry\x12\x16\n\x0etrained_tokens\x18\x03 \x01(\x03\x12\x1c\n\x14trainable_parameters\x18\x04 \x01(\x03\x12\x18\n\x10total_parameters\x18\x05 \x01(\x03\x12\x18\n\x10quantized_layers\x18\x06 \x01(\x05\x12\x36\n\x0cmetrics_file\x18\x07 \x01(\x0b\x32 .luthier.trainer.v1.ArtifactFile\x12\x11\n\tbest_step\x18\x08 \x01(\x03\x12\x34\n\x0bmeasurement\x18\t \x01(\x0b\x32\x1f.luthier.trainer.v1.Measurement\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"m\n\x0bMeasurement\x12\x14\n\x0c\x64\x65vice_class\x18\x01 \x01(\t\x12\x19\n\x11tokens_per_second\x18\x02 \x01(\x01\x12\x19\n\x11peak_memory_bytes\x18\x03 \x01(\x03\x12\x12\n\nstep_count\x18\x04 \x01(\x03\"\x8c\x01\n\x0bResumeState\x12\x0c\n\x04step\x18\x01 \x01(\x03\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x12/\n\x05\x66iles\x18\x03 \x03(\x0b\x32 .luthier.trainer.v1.ArtifactFile\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xf4\x01\n\x12TrainingCheckpoint\x12\x0c\n\x04step\x18\x01 \x01(\x03\x12)\n\x07\x61\x64\x61pter\x18\x02 \x01(\tB\x18\xfa\x41\x15\n\x13luthier.dev/Adapter\x12\x44\n\x07metrics\x18\x03 \x03(\x0b\x32\x33.luthier.trainer.v1.TrainingCheckpoint.MetricsEntry\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\x83\x01\n\x0fPublicationGate\x12\x14\n\x06metric\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1c\n\tthreshold\x18\x02 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x1e\n\x0bimprovement\x18\x03 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x42\x0c\n\n_thresholdB\x0e\n\x0c_improvement\"@\n\x0c\x41rtifactFile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\"\xba\x03\n\x10TrainingJobEvent\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x35\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12?\n\x05level\x18\x03 \x01(\x0e\x32*.luthier.trainer.v1.TrainingJobEvent.LevelB\x04\xe2\x41\x01\x03\x12\x15\n\x07message\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12;\n\x07metrics\x18\x05 \x01(\x0b\x32$.luthier.trainer.v1.TrainingProgressB\x04\xe2\x41\x01\x03\"=\n\x05Level\x12\x15\n\x11LEVEL_UNSPECIFIED\x10\x00\x12\x08\n\x04INFO\x10\x01\x12\x08\n\x04WARN\x10\x02\x12\t\n\x05\x45RROR\x10\x03:\x86\x01\xea\x41\x82\x01\n\x1cluthier.dev/TrainingJobEvent\x12=projects/{project}/trainingJobs/{training_job}/events/{event}*\x11trainingJobEvents2\x10trainingJobEventb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -51,6 +53,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TRAININGJOB'].fields_by_name['seed']._serialized_options = b'\342A\001\001'
   _globals['_TRAININGJOB'].fields_by_name['metadata']._loaded_options = None
   _globals['_TRAININGJOB'].fields_by_name['metadata']._serialized_options = b'\342A\001\001'
+  _globals['_TRAININGJOB'].fields_by_name['start_adapter']._loaded_options = None
+  _globals['_TRAININGJOB'].fields_by_name['start_adapter']._serialized_options = b'\342A\001\001\372A\025\n\023luthier.dev/Adapter'
+  _globals['_TRAININGJOB'].fields_by_name['priority']._loaded_options = None
+  _globals['_TRAININGJOB'].fields_by_name['priority']._serialized_options = b'\342A\001\001'
+  _globals['_TRAININGJOB'].fields_by_name['regression_file']._loaded_options = None
+  _globals['_TRAININGJOB'].fields_by_name['regression_file']._serialized_options = b'\342A\001\001\372A\022\n\020luthier.dev/File'
+  _globals['_TRAININGJOB'].fields_by_name['gate']._loaded_options = None
+  _globals['_TRAININGJOB'].fields_by_name['gate']._serialized_options = b'\342A\001\001'
   _globals['_TRAININGJOB'].fields_by_name['state']._loaded_options = None
   _globals['_TRAININGJOB'].fields_by_name['state']._serialized_options = b'\342A\001\003'
   _globals['_TRAININGJOB'].fields_by_name['error']._loaded_options = None
@@ -89,24 +99,40 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TRAININGJOB'].fields_by_name['base_model_digest']._serialized_options = b'\342A\001\003'
   _globals['_TRAININGJOB'].fields_by_name['training_dataset']._loaded_options = None
   _globals['_TRAININGJOB'].fields_by_name['training_dataset']._serialized_options = b'\342A\001\003\372A\025\n\023luthier.dev/Dataset'
+  _globals['_TRAININGJOB'].fields_by_name['preflight']._loaded_options = None
+  _globals['_TRAININGJOB'].fields_by_name['preflight']._serialized_options = b'\342A\001\003'
+  _globals['_TRAININGJOB'].fields_by_name['tuned_base_model']._loaded_options = None
+  _globals['_TRAININGJOB'].fields_by_name['tuned_base_model']._serialized_options = b'\342A\001\003\372A\027\n\025luthier.dev/BaseModel'
+  _globals['_TRAININGJOB'].fields_by_name['resume_state']._loaded_options = None
+  _globals['_TRAININGJOB'].fields_by_name['resume_state']._serialized_options = b'\342A\001\003'
+  _globals['_TRAININGJOB'].fields_by_name['queue_position']._loaded_options = None
+  _globals['_TRAININGJOB'].fields_by_name['queue_position']._serialized_options = b'\342A\001\003'
+  _globals['_TRAININGJOB'].fields_by_name['estimated_start_time']._loaded_options = None
+  _globals['_TRAININGJOB'].fields_by_name['estimated_start_time']._serialized_options = b'\342A\001\003'
+  _globals['_TRAININGJOB'].fields_by_name['regression_file_sha256']._loaded_options = None
+  _globals['_TRAININGJOB'].fields_by_name['regression_file_sha256']._serialized_options = b'\342A\001\003'
+  _globals['_TRAININGJOB'].fields_by_name['start_adapter_digest']._loaded_options = None
+  _globals['_TRAININGJOB'].fields_by_name['start_adapter_digest']._serialized_options = b'\342A\001\003'
+  _globals['_TRAININGJOB'].fields_by_name['checkpoints']._loaded_options = None
+  _globals['_TRAININGJOB'].fields_by_name['checkpoints']._serialized_options = b'\342A\001\003'
+  _globals['_TRAININGJOB'].fields_by_name['gate_failure']._loaded_options = None
+  _globals['_TRAININGJOB'].fields_by_name['gate_failure']._serialized_options = b'\342A\001\003'
+  _globals['_TRAININGJOB'].fields_by_name['start_adapter_files']._loaded_options = None
+  _globals['_TRAININGJOB'].fields_by_name['start_adapter_files']._serialized_options = b'\342A\001\003'
   _globals['_TRAININGJOB']._loaded_options = None
   _globals['_TRAININGJOB']._serialized_options = b'\352Ad\n\027luthier.dev/TrainingJob\022.projects/{project}/trainingJobs/{training_job}*\014trainingJobs2\013trainingJob'
-  _globals['_SUPERVISEDTUNINGSPEC'].fields_by_name['hyperparameters']._loaded_options = None
-  _globals['_SUPERVISEDTUNINGSPEC'].fields_by_name['hyperparameters']._serialized_options = b'\342A\001\001'
-  _globals['_HYPERPARAMETERS'].fields_by_name['epoch_count']._loaded_options = None
-  _globals['_HYPERPARAMETERS'].fields_by_name['epoch_count']._serialized_options = b'\342A\001\001'
-  _globals['_HYPERPARAMETERS'].fields_by_name['batch_size']._loaded_options = None
-  _globals['_HYPERPARAMETERS'].fields_by_name['batch_size']._serialized_options = b'\342A\001\001'
-  _globals['_HYPERPARAMETERS'].fields_by_name['learning_rate_multiplier']._loaded_options = None
-  _globals['_HYPERPARAMETERS'].fields_by_name['learning_rate_multiplier']._serialized_options = b'\342A\001\001'
-  _globals['_HYPERPARAMETERS'].fields_by_name['lora_rank']._loaded_options = None
-  _globals['_HYPERPARAMETERS'].fields_by_name['lora_rank']._serialized_options = b'\342A\001\001'
-  _globals['_HYPERPARAMETERS'].fields_by_name['lora_alpha']._loaded_options = None
-  _globals['_HYPERPARAMETERS'].fields_by_name['lora_alpha']._serialized_options = b'\342A\001\001'
-  _globals['_HYPERPARAMETERS'].fields_by_name['retain_share']._loaded_options = None
-  _globals['_HYPERPARAMETERS'].fields_by_name['retain_share']._serialized_options = b'\342A\001\001'
   _globals['_TRAININGRESULT_METRICSENTRY']._loaded_options = None
   _globals['_TRAININGRESULT_METRICSENTRY']._serialized_options = b'8\001'
+  _globals['_TRAININGCHECKPOINT_METRICSENTRY']._loaded_options = None
+  _globals['_TRAININGCHECKPOINT_METRICSENTRY']._serialized_options = b'8\001'
+  _globals['_TRAININGCHECKPOINT'].fields_by_name['adapter']._loaded_options = None
+  _globals['_TRAININGCHECKPOINT'].fields_by_name['adapter']._serialized_options = b'\372A\025\n\023luthier.dev/Adapter'
+  _globals['_PUBLICATIONGATE'].fields_by_name['metric']._loaded_options = None
+  _globals['_PUBLICATIONGATE'].fields_by_name['metric']._serialized_options = b'\342A\001\002'
+  _globals['_PUBLICATIONGATE'].fields_by_name['threshold']._loaded_options = None
+  _globals['_PUBLICATIONGATE'].fields_by_name['threshold']._serialized_options = b'\342A\001\001'
+  _globals['_PUBLICATIONGATE'].fields_by_name['improvement']._loaded_options = None
+  _globals['_PUBLICATIONGATE'].fields_by_name['improvement']._serialized_options = b'\342A\001\001'
   _globals['_TRAININGJOBEVENT'].fields_by_name['name']._loaded_options = None
   _globals['_TRAININGJOBEVENT'].fields_by_name['name']._serialized_options = b'\342A\001\010'
   _globals['_TRAININGJOBEVENT'].fields_by_name['create_time']._loaded_options = None
@@ -119,28 +145,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TRAININGJOBEVENT'].fields_by_name['metrics']._serialized_options = b'\342A\001\003'
   _globals['_TRAININGJOBEVENT']._loaded_options = None
   _globals['_TRAININGJOBEVENT']._serialized_options = b'\352A\202\001\n\034luthier.dev/TrainingJobEvent\022=projects/{project}/trainingJobs/{training_job}/events/{event}*\021trainingJobEvents2\020trainingJobEvent'
-  _globals['_TRAININGJOB']._serialized_start=180
-  _globals['_TRAININGJOB']._serialized_end=1734
-  _globals['_TRAININGJOB_METADATAENTRY']._serialized_start=1426
-  _globals['_TRAININGJOB_METADATAENTRY']._serialized_end=1473
-  _globals['_TRAININGJOB_STATE']._serialized_start=1476
-  _globals['_TRAININGJOB_STATE']._serialized_end=1605
-  _globals['_SUPERVISEDTUNINGSPEC']._serialized_start=1736
-  _globals['_SUPERVISEDTUNINGSPEC']._serialized_end=1826
-  _globals['_HYPERPARAMETERS']._serialized_start=1829
-  _globals['_HYPERPARAMETERS']._serialized_end=2154
-  _globals['_RESOLVEDHYPERPARAMETERS']._serialized_start=2157
-  _globals['_RESOLVEDHYPERPARAMETERS']._serialized_end=2358
-  _globals['_TRAININGPROGRESS']._serialized_start=2361
-  _globals['_TRAININGPROGRESS']._serialized_end=2562
-  _globals['_TRAININGRESULT']._serialized_start=2565
-  _globals['_TRAININGRESULT']._serialized_end=2914
-  _globals['_TRAININGRESULT_METRICSENTRY']._serialized_start=2868
-  _globals['_TRAININGRESULT_METRICSENTRY']._serialized_end=2914
-  _globals['_ARTIFACTFILE']._serialized_start=2916
-  _globals['_ARTIFACTFILE']._serialized_end=2980
-  _globals['_TRAININGJOBEVENT']._serialized_start=2983
-  _globals['_TRAININGJOBEVENT']._serialized_end=3425
-  _globals['_TRAININGJOBEVENT_LEVEL']._serialized_start=3227
-  _globals['_TRAININGJOBEVENT_LEVEL']._serialized_end=3288
+  _globals['_TRAININGJOB']._serialized_start=249
+  _globals['_TRAININGJOB']._serialized_end=2585
+  _globals['_TRAININGJOB_METADATAENTRY']._serialized_start=2252
+  _globals['_TRAININGJOB_METADATAENTRY']._serialized_end=2299
+  _globals['_TRAININGJOB_STATE']._serialized_start=2302
+  _globals['_TRAININGJOB_STATE']._serialized_end=2456
+  _globals['_TRAININGPROGRESS']._serialized_start=2588
+  _globals['_TRAININGPROGRESS']._serialized_end=2816
+  _globals['_TRAININGRESULT']._serialized_start=2819
+  _globals['_TRAININGRESULT']._serialized_end=3239
+  _globals['_TRAININGRESULT_METRICSENTRY']._serialized_start=3193
+  _globals['_TRAININGRESULT_METRICSENTRY']._serialized_end=3239
+  _globals['_MEASUREMENT']._serialized_start=3241
+  _globals['_MEASUREMENT']._serialized_end=3350
+  _globals['_RESUMESTATE']._serialized_start=3353
+  _globals['_RESUMESTATE']._serialized_end=3493
+  _globals['_TRAININGCHECKPOINT']._serialized_start=3496
+  _globals['_TRAININGCHECKPOINT']._serialized_end=3740
+  _globals['_TRAININGCHECKPOINT_METRICSENTRY']._serialized_start=3193
+  _globals['_TRAININGCHECKPOINT_METRICSENTRY']._serialized_end=3239
+  _globals['_PUBLICATIONGATE']._serialized_start=3743
+  _globals['_PUBLICATIONGATE']._serialized_end=3874
+  _globals['_ARTIFACTFILE']._serialized_start=3876
+  _globals['_ARTIFACTFILE']._serialized_end=3940
+  _globals['_TRAININGJOBEVENT']._serialized_start=3943
+  _globals['_TRAININGJOBEVENT']._serialized_end=4385
+  _globals['_TRAININGJOBEVENT_LEVEL']._serialized_start=4187
+  _globals['_TRAININGJOBEVENT_LEVEL']._serialized_end=4248
 # @@protoc_insertion_point(module_scope)

@@ -56,6 +56,16 @@ class TrainingJobServiceStub:
                 request_serializer=luthier_dot_trainer_dot_v1_dot_training__job__service__pb2.CancelTrainingJobRequest.SerializeToString,
                 response_deserializer=luthier_dot_trainer_dot_v1_dot_training__job__pb2.TrainingJob.FromString,
                 _registered_method=True)
+        self.PauseTrainingJob = channel.unary_unary(
+                '/luthier.trainer.v1.TrainingJobService/PauseTrainingJob',
+                request_serializer=luthier_dot_trainer_dot_v1_dot_training__job__service__pb2.PauseTrainingJobRequest.SerializeToString,
+                response_deserializer=luthier_dot_trainer_dot_v1_dot_training__job__pb2.TrainingJob.FromString,
+                _registered_method=True)
+        self.ResumeTrainingJob = channel.unary_unary(
+                '/luthier.trainer.v1.TrainingJobService/ResumeTrainingJob',
+                request_serializer=luthier_dot_trainer_dot_v1_dot_training__job__service__pb2.ResumeTrainingJobRequest.SerializeToString,
+                response_deserializer=luthier_dot_trainer_dot_v1_dot_training__job__pb2.TrainingJob.FromString,
+                _registered_method=True)
         self.ListTrainingJobEvents = channel.unary_unary(
                 '/luthier.trainer.v1.TrainingJobService/ListTrainingJobEvents',
                 request_serializer=luthier_dot_trainer_dot_v1_dot_training__job__service__pb2.ListTrainingJobEventsRequest.SerializeToString,
@@ -95,6 +105,20 @@ class TrainingJobServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PauseTrainingJob(self, request, context):
+        """Asks a job to save its state and rest; it keeps no device then.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeTrainingJob(self, request, context):
+        """Has a paused job go on from where it was; it waits for a device first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListTrainingJobEvents(self, request, context):
         """Lists what happened to a job.
         """
@@ -123,6 +147,16 @@ def add_TrainingJobServiceServicer_to_server(servicer, server):
             'CancelTrainingJob': grpc.unary_unary_rpc_method_handler(
                     servicer.CancelTrainingJob,
                     request_deserializer=luthier_dot_trainer_dot_v1_dot_training__job__service__pb2.CancelTrainingJobRequest.FromString,
+                    response_serializer=luthier_dot_trainer_dot_v1_dot_training__job__pb2.TrainingJob.SerializeToString,
+            ),
+            'PauseTrainingJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.PauseTrainingJob,
+                    request_deserializer=luthier_dot_trainer_dot_v1_dot_training__job__service__pb2.PauseTrainingJobRequest.FromString,
+                    response_serializer=luthier_dot_trainer_dot_v1_dot_training__job__pb2.TrainingJob.SerializeToString,
+            ),
+            'ResumeTrainingJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeTrainingJob,
+                    request_deserializer=luthier_dot_trainer_dot_v1_dot_training__job__service__pb2.ResumeTrainingJobRequest.FromString,
                     response_serializer=luthier_dot_trainer_dot_v1_dot_training__job__pb2.TrainingJob.SerializeToString,
             ),
             'ListTrainingJobEvents': grpc.unary_unary_rpc_method_handler(
@@ -239,6 +273,60 @@ class TrainingJobService:
             target,
             '/luthier.trainer.v1.TrainingJobService/CancelTrainingJob',
             luthier_dot_trainer_dot_v1_dot_training__job__service__pb2.CancelTrainingJobRequest.SerializeToString,
+            luthier_dot_trainer_dot_v1_dot_training__job__pb2.TrainingJob.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PauseTrainingJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/luthier.trainer.v1.TrainingJobService/PauseTrainingJob',
+            luthier_dot_trainer_dot_v1_dot_training__job__service__pb2.PauseTrainingJobRequest.SerializeToString,
+            luthier_dot_trainer_dot_v1_dot_training__job__pb2.TrainingJob.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeTrainingJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/luthier.trainer.v1.TrainingJobService/ResumeTrainingJob',
+            luthier_dot_trainer_dot_v1_dot_training__job__service__pb2.ResumeTrainingJobRequest.SerializeToString,
             luthier_dot_trainer_dot_v1_dot_training__job__pb2.TrainingJob.FromString,
             options,
             channel_credentials,

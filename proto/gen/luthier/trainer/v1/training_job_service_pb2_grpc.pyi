@@ -42,6 +42,10 @@ class TrainingJobServiceStub:
     """Lists a project's jobs."""
     CancelTrainingJob: _grpc.UnaryUnaryMultiCallable[_training_job_service_pb2.CancelTrainingJobRequest, _training_job_pb2.TrainingJob]
     """Asks a job to end; what came of it is read from the state."""
+    PauseTrainingJob: _grpc.UnaryUnaryMultiCallable[_training_job_service_pb2.PauseTrainingJobRequest, _training_job_pb2.TrainingJob]
+    """Asks a job to save its state and rest; it keeps no device then."""
+    ResumeTrainingJob: _grpc.UnaryUnaryMultiCallable[_training_job_service_pb2.ResumeTrainingJobRequest, _training_job_pb2.TrainingJob]
+    """Has a paused job go on from where it was; it waits for a device first."""
     ListTrainingJobEvents: _grpc.UnaryUnaryMultiCallable[_training_job_service_pb2.ListTrainingJobEventsRequest, _training_job_service_pb2.ListTrainingJobEventsResponse]
     """Lists what happened to a job."""
 
@@ -58,6 +62,10 @@ class TrainingJobServiceAsyncStub(TrainingJobServiceStub):
     """Lists a project's jobs."""
     CancelTrainingJob: _aio.UnaryUnaryMultiCallable[_training_job_service_pb2.CancelTrainingJobRequest, _training_job_pb2.TrainingJob]  # type: ignore[assignment]
     """Asks a job to end; what came of it is read from the state."""
+    PauseTrainingJob: _aio.UnaryUnaryMultiCallable[_training_job_service_pb2.PauseTrainingJobRequest, _training_job_pb2.TrainingJob]  # type: ignore[assignment]
+    """Asks a job to save its state and rest; it keeps no device then."""
+    ResumeTrainingJob: _aio.UnaryUnaryMultiCallable[_training_job_service_pb2.ResumeTrainingJobRequest, _training_job_pb2.TrainingJob]  # type: ignore[assignment]
+    """Has a paused job go on from where it was; it waits for a device first."""
     ListTrainingJobEvents: _aio.UnaryUnaryMultiCallable[_training_job_service_pb2.ListTrainingJobEventsRequest, _training_job_service_pb2.ListTrainingJobEventsResponse]  # type: ignore[assignment]
     """Lists what happened to a job."""
 
@@ -95,6 +103,22 @@ class TrainingJobServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_training_job_pb2.TrainingJob, _abc.Awaitable[_training_job_pb2.TrainingJob]]:
         """Asks a job to end; what came of it is read from the state."""
+
+    @_abc_1.abstractmethod
+    def PauseTrainingJob(
+        self,
+        request: _training_job_service_pb2.PauseTrainingJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_training_job_pb2.TrainingJob, _abc.Awaitable[_training_job_pb2.TrainingJob]]:
+        """Asks a job to save its state and rest; it keeps no device then."""
+
+    @_abc_1.abstractmethod
+    def ResumeTrainingJob(
+        self,
+        request: _training_job_service_pb2.ResumeTrainingJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_training_job_pb2.TrainingJob, _abc.Awaitable[_training_job_pb2.TrainingJob]]:
+        """Has a paused job go on from where it was; it waits for a device first."""
 
     @_abc_1.abstractmethod
     def ListTrainingJobEvents(

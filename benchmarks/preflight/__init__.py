@@ -1,0 +1,1 @@
+"""Compares what the preflight estimates with what runs hold: `python -m benchmarks.preflight`."""

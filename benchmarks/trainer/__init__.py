@@ -1,0 +1,1 @@
+"""Measures the trainer beside its peers: `python -m benchmarks.trainer`."""

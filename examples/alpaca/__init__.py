@@ -1,0 +1,1 @@
+"""Alpaca-style instruction tuning of a causal model without chat template."""

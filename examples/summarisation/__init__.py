@@ -1,0 +1,1 @@
+"""Dialogue summarisation by an encoder-decoder, as in the FLAN-T5 walk-through."""

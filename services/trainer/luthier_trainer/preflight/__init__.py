@@ -1,0 +1,1 @@
+"""Preflight: what a job will need and cost, worked out without torch before it is queued."""
