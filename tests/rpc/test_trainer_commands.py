@@ -280,6 +280,9 @@ async def test_a_replayed_command_makes_the_job_once_its_cause_is_mended(
         command = site.command(training_file=late.name)
         await site.publish(command, project, Nats_Msg_Id=f"{project}/one", Trace_Id="t-1")
     await eventually(lambda: _count(site, 2))
+    (letter,) = await site.letters("acme")
+    assert "late was not found" in letter.error.message
+    # The console takes its width when it is made, so the sentence may be wrapped.
     assert "was not found" in await said(site, "list", "--project", "acme")
     await site.dataset.store(late, ROWS)
     last = (await site.letters("acme"))[0].sequence
