@@ -11,9 +11,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from luthier.trainer.v1.tuning_pb2 import ResolvedHyperparameters
+from luthier_trainer.lines import most_tokens
 from luthier_trainer.preflight.inventory import Inventory, Tensor, take_inventory
 from luthier_trainer.preflight.setup import Setup, setup_of
-from luthier_trainer.preflight.steps import Passes
+from luthier_trainer.preflight.steps import Layout, passes_of
 
 from benchmarks.preflight.configurations import Configuration
 
@@ -67,13 +68,13 @@ def inventory_of(model: Path) -> Inventory:
 def setup_for(configuration: Configuration, inventory: Inventory) -> Setup:
     """Return what the estimator is told of a configuration."""
     chosen = ResolvedHyperparameters(**configuration.settings)
-    tokens = configuration.line_tokens
-    passes = Passes(
-        lines=chosen.batch_size,
-        line_tokens=tokens,
-        answer_tokens=tokens,
-        padded_share=0.0,
-        tokens=0,
-        truncated_share=0.0,
+    side = [configuration.line_tokens]
+    layout = Layout(
+        most=most_tokens(chosen) if configuration.method == "text" else 0,
+        preference=configuration.method == "preference",
+        encoder_decoder=inventory.encoder_decoder,
     )
+    chosen.max_row_tokens = configuration.line_tokens
+    sides = 1 if configuration.method == "text" else 2
+    passes = passes_of([side * sides] * chosen.batch_size, chosen, layout, seed=1)
     return setup_of(chosen, inventory, passes, preference=configuration.method == "preference")

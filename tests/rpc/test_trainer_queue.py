@@ -131,8 +131,8 @@ async def test_the_same_priority_takes_nothing(house: House) -> None:
 async def test_two_places_run_two_jobs(tmp_path: Path, snapshot: Path) -> None:
     async with open_house(tmp_path, snapshot, max_runs=2) as house:
         names = {(await house.create()).name for _ in range(2)}
-        third = await house.create()
         await house.trainer.stage.run(2)
+        third = await house.create()
         assert {run.job.name for run in house.trainer.stage.runs} == names
         await house.trainer.until(third.name, TrainingJob.QUEUED)
         assert len(house.trainer.stage.runs) == 2

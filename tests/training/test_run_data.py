@@ -13,9 +13,11 @@ from luthier_common.errors import InvalidArgument
 from luthier_trainer.run.data import (
     LineCollator,
     MixedSampler,
+    cut,
     keeps_rows_apart,
     load,
 )
+from luthier_trainer.run.row_attention import row_sizes
 from luthier_trainer.run.rows import IGNORED, CausalFormat, Row
 from transformers import BloomConfig, BloomForCausalLM, LlamaForCausalLM
 
@@ -250,8 +252,7 @@ def test_lines_hold_every_row_whole_and_count_from_zero_in_each() -> None:
     packed = collator(ROWS)
     lines, length = packed["input_ids"].shape
     assert packed["labels"].shape == packed["position_ids"].shape == (lines, length)
-    assert length == 128
-    assert lines == 4, "439 tokens fit into no fewer"
+    assert (lines, length) == (1, 448), "439 tokens, and a few of padding"
     assert collator.tokens == sum(len(row["input_ids"]) for row in ROWS)
     found = []
     for tokens, labels, places in zip(*(packed[key].tolist() for key in packed), strict=True):
@@ -266,10 +267,33 @@ def test_lines_hold_every_row_whole_and_count_from_zero_in_each() -> None:
     assert sorted(found, key=key) == sorted(ROWS, key=key)
 
 
-@pytest.mark.parametrize(("longest", "length"), [(5, 128), (128, 128), (129, 160), (250, 256)])
+@pytest.mark.parametrize(("longest", "length"), [(5, 128), (123, 128), (124, 160), (250, 256)])
 def test_lines_are_a_multiple_of_thirty_two_tokens(longest: int, length: int) -> None:
     packed = LineCollator(0)([row_of(longest, 1, 0), row_of(5, 1, 1)])
     assert packed["input_ids"].shape[1] == length
+
+
+def test_lines_may_be_short() -> None:
+    lines, length = LineCollator(0, most=128)(ROWS)["input_ids"].shape
+    assert (lines, length) == (3, 160), "439 tokens, in about as many lines as 128 of them ask for"
+
+
+@pytest.mark.parametrize("most", [1, 60, 128, 200, 448])
+def test_a_line_is_cut_between_rows(most: int) -> None:
+    pieces = cut(LineCollator(0)(ROWS), most)
+    found = []
+    for piece in pieces:
+        assert piece["input_ids"].shape == piece["labels"].shape == piece["position_ids"].shape
+        (tokens,), (labels,) = piece["input_ids"].tolist(), piece["labels"].tolist()
+        sizes = row_sizes(piece["position_ids"][0])
+        assert len(sizes) == 1 or len(tokens) <= most
+        start = 0
+        for size in sizes:
+            if set(tokens[start : start + size]) != {0}:  # padding
+                span = slice(start, start + size)
+                found.append({"input_ids": tokens[span], "labels": labels[span]})
+            start += size
+    assert sorted(found, key=str) == sorted(ROWS, key=str)
 
 
 def loss_and_gradients(model: Any, batches: Sequence[Any]) -> tuple[float, dict[str, torch.Tensor]]:
@@ -303,7 +327,8 @@ def test_packed_lines_give_the_loss_and_gradients_of_the_rows_one_by_one(tmp_pat
     for name, gradient in gradients.items():
         torch.testing.assert_close(gradient, expected[name], atol=1e-5, rtol=1e-5, msg=name)
     # The comparison would notice rows that see each other:
-    mixed = {**packed, "position_ids": torch.arange(128).expand(len(packed["input_ids"]), -1)}
+    shape = packed["input_ids"].shape
+    mixed = {**packed, "position_ids": torch.arange(shape[1]).expand(shape)}
     mixed_loss, mixed_gradients = loss_and_gradients(model, [mixed])
     assert abs(mixed_loss - expected_loss) > 1e-4
     assert (
@@ -321,7 +346,7 @@ def test_a_model_without_position_ids_is_given_a_row_a_line(tokenizer: Any) -> N
     config = BloomConfig(vocab_size=len(tokenizer), hidden_size=32, n_layer=1, n_head=2)
     row = chat(tokenizer, QUESTION, ANSWER)
     assert not keeps_rows_apart(BloomForCausalLM(config), row, tokenizer.pad_token_id)
-    step = LineCollator(tokenizer.pad_token_id, packs=False)([row, row])
+    step = LineCollator(tokenizer.pad_token_id, most=0)([row, row])
     assert set(step) == {"input_ids", "labels", "attention_mask"}
     assert step["input_ids"].shape[0] == 2
     assert step["attention_mask"].sum(dim=1).tolist() == 2 * [len(row["input_ids"])]

@@ -111,6 +111,46 @@ def test_a_step_that_does_not_fit_goes_on_in_parts(
     assert figures(shrunk) == pytest.approx(figures(whole), abs=1e-4)
 
 
+def test_a_line_that_rows_share_goes_on_in_parts(
+    llama: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run(inputs_of(llama, rows, tmp_path / "whole", epoch_count=2))
+    forward, passes = LlamaModel.forward, []
+
+    def limited(model: Any, input_ids: torch.Tensor, **given: Any) -> Any:
+        if model.training:
+            passes.append(input_ids.shape[1])
+            if passes[-1] > 60:
+                raise torch.OutOfMemoryError("out of memory")
+        return forward(model, input_ids, **given)
+
+    monkeypatch.setattr(LlamaModel, "forward", limited)
+    shrunk = run(inputs_of(llama, rows, tmp_path / "shrunk", epoch_count=2))
+    assert passes[0] > passes[1] > 60, "halved, and halved again"
+    assert max(passes[2:]) <= 60
+    assert [said for said in shrunk.said if "tokens at once" in said] == [
+        f"The device's memory does not hold {tokens} tokens at once; the step goes on with "
+        f"about {-(-tokens // 2)} at a time, which learns the same"
+        for tokens in passes[:2]
+    ]
+    assert figures(shrunk) == pytest.approx(figures(whole), abs=1e-4)
+
+
+def test_a_single_row_that_does_not_fit_says_so(
+    llama: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward = LlamaModel.forward
+
+    def short(model: Any, input_ids: torch.Tensor, **given: Any) -> Any:
+        if model.training:
+            raise torch.OutOfMemoryError("out of memory")
+        return forward(model, input_ids, **given)
+
+    monkeypatch.setattr(LlamaModel, "forward", short)
+    with pytest.raises(FailedPrecondition, match="does not hold one line of a step"):
+        run(inputs_of(llama, rows, tmp_path, epoch_count=2))
+
+
 def test_gradients_of_parts_that_did_fit_are_not_counted_twice(
     llama: Path, rows: Path, tmp_path: Path, memory: Memory
 ) -> None:

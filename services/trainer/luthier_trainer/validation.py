@@ -15,7 +15,9 @@ from luthier_common.names import parent_of, project_of
 from luthier_common.objects.blobs import Blobs
 
 from luthier_trainer import hyperparameters
+from luthier_trainer.architectures import ROWS_MIXED
 from luthier_trainer.auto import Sizes
+from luthier_trainer.lines import most_tokens
 from luthier_trainer.peers import Peers
 from luthier_trainer.preflight.devices import Devices
 from luthier_trainer.preflight.estimate import check_fits, preflight
@@ -28,8 +30,6 @@ from luthier_trainer.shapes import shape_of
 
 GENERAL_ROWS = "retain.jsonl"
 """The base model's file of rows that show what it can do."""
-_SEES_WHOLE_LINES = frozenset({"mpt"})
-"""Families that take no position ids, and so cannot keep rows of a line apart."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,9 @@ class Validation:
         )
         resolved = await self._resolve(job, base, snapshot, rows, lengths)
         preference = job.HasField("preference")
+        packs = resolved.packing and inventory.family not in ROWS_MIXED
         layout = Layout(
-            packs=resolved.packing and inventory.family not in _SEES_WHOLE_LINES,
+            most=most_tokens(resolved) if packs else 0,
             preference=preference,
             encoder_decoder=inventory.encoder_decoder,
         )

@@ -105,7 +105,9 @@ async def test_the_rows_of_a_sample_speak_for_all() -> None:
 
 
 async def test_weights_are_counted_and_three_other_ways_are_shown() -> None:
-    answer = await look(devices())
+    in_bfloat16 = ResolvedHyperparameters(compute_precision=Precision.BF16)
+    in_bfloat16.MergeFrom(QLORA)
+    answer = await look(devices(), in_bfloat16)
     assert answer.total_parameters == 6_738_415_616
     assert answer.trainable_parameters == 39_976_960
     assert answer.chosen.description == "as configured"

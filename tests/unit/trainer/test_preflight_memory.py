@@ -135,5 +135,16 @@ def test_without_a_gpu_weights_that_are_not_copied_keep_the_whole_file_in_memory
 
 def test_smaller_passes_than_a_step_add_up() -> None:
     assert not QLORA.accumulates
-    assert QLORA.with_lines(1).accumulates
-    assert not QLORA.with_lines(4).accumulates
+    half, least = QLORA.in_parts(2), QLORA.in_parts()
+    assert (half.lines, half.line_tokens, half.accumulates) == (2, 1024, True)
+    assert (least.lines, least.line_tokens, least.accumulates) == (1, 1024, True)
+    assert not least.in_parts().in_parts(1).lines > 1
+    assert not replace(QLORA, lines=1).in_parts().accumulates, "there is nothing to add up"
+
+
+def test_lines_that_rows_share_are_cut_down_to_rows() -> None:
+    packed = replace(QLORA, lines=2, packed=True, row_tokens=256)
+    half, least = packed.in_parts(2), packed.in_parts()
+    assert (half.lines, half.line_tokens, half.answer_tokens) == (4, 256, 256)
+    assert (least.lines, least.line_tokens, least.accumulates) == (1, 256, True)
+    assert half.tokens * 2 == packed.tokens

@@ -6,18 +6,20 @@ from hypothesis import strategies as st
 from luthier.trainer.v1.tuning_pb2 import ResolvedHyperparameters
 from luthier_trainer.preflight.steps import Layout, passes_of
 
-PACKED, PLAIN = Layout(packs=True), Layout()
+PACKED, PLAIN = Layout(most=1024), Layout()
 
 
 def chosen(batch: int = 4, most: int = 1000, **more: float) -> ResolvedHyperparameters:
     return ResolvedHyperparameters(batch_size=batch, max_row_tokens=most, **more)  # type: ignore[arg-type]
 
 
-def test_rows_share_lines_first_fit_longest_first() -> None:
-    found = passes_of([[100], [60], [60], [28]], chosen(), PACKED, seed=1)
-    assert (found.lines, found.line_tokens) == (2, 128)
+@pytest.mark.parametrize(("most", "lines", "length"), [(128, 2, 128), (1024, 1, 256)])
+def test_rows_share_lines(most: int, lines: int, length: int) -> None:
+    found = passes_of([[100], [60], [60], [28]], chosen(), Layout(most=most), seed=1)
+    assert (found.lines, found.line_tokens) == (lines, length)
     assert found.padded_share == pytest.approx(1 - 248 / 256)
     assert found.tokens == 248
+    assert (found.packed, found.row_tokens) == (True, 128)
 
 
 def test_rows_that_do_not_share_lines_are_padded_to_the_longest_of_the_step() -> None:

@@ -6,9 +6,9 @@ of a block with hidden size h and inner size i:
 
 * norms: their input in float32, 4 h each, and in full tuning what they made of it;
 * attention: query, key, value and context, and where no fused kernel is used one number for each
-  head and token looked at;
-* the inputs of layers that learn, once where layers share one; LoRA of a model computed in 16 bits
-  keeps a float32 copy for each of its layers instead, since its matrices are float32;
+  head and token looked at; rows that share a line attend by themselves on a CPU, in float32, and
+  the context is copied for the layer behind it;
+* the inputs of layers that learn, once where layers share one;
 * what the activation function read and, of a gated layer, both factors;
 * for each LoRA layer what its first matrix made: as many numbers as the rank.
 
@@ -22,6 +22,7 @@ from dataclasses import dataclass
 
 from luthier.trainer.v1.tuning_pb2 import Precision
 
+from luthier_trainer.architectures import PLAIN_ATTENTION
 from luthier_trainer.preflight.inventory import Inventory, Linear
 from luthier_trainer.preflight.setup import Setup
 
@@ -31,6 +32,8 @@ _LARGEST_ON_HEAP = 32 << 20
 """Larger pieces are mapped by themselves, and given back when freed (mallopt(3))."""
 
 _QUERY, _KEY = frozenset({"q_proj", "q"}), frozenset({"k_proj", "k"})
+_NOT_ROTATED = frozenset({"q", "k", "v", "v_proj"})
+"""What attention keeps as it was made; positions are rotated into queries and keys of others."""
 _FUSED = frozenset({"query_key_value", "qkv_proj", "Wqkv", "c_attn"})
 _OUTWARD = frozenset(
     {"o_proj", "out_proj", "dense", "o", "down_proj", "fc2", "dense_4h_to_h", "wo", "c_proj"}
@@ -38,6 +41,11 @@ _OUTWARD = frozenset(
 _GATED = frozenset({"gate_proj", "gate_up_proj", "wi_0"})
 _INWARD = frozenset({"up_proj", "fc1", "dense_h_to_4h", "wi", "wi_1", "c_fc"})
 _FEED_IN = _GATED | _INWARD
+_ACTIVATED = _FEED_IN - {"up_proj", "wi_1"}
+"""What activation functions read."""
+_STEPS_FREED = {"gelu_new": 4}
+"""Tensors that one written in plain operations makes and does not keep; the matrices of attention
+that has no fused kernel fill their holes."""
 _CROSS = "EncDecAttention"
 
 
@@ -47,6 +55,8 @@ class _Family:
 
     matrices: int = 0
     """Numbers kept for each head and token looked at: no fused kernel, or a bias a head."""
+    wide_matrices: bool = False
+    """Whether those are float32, whatever is computed in."""
     only_with_one_key: bool = False
     """Whether that is so of models with one head of keys alone; others repeat theirs."""
     parallel: bool = False
@@ -62,8 +72,8 @@ class _Family:
 
 
 _FAMILIES = {
-    "falcon": _Family(matrices=1, only_with_one_key=True, parallel=True),
-    "mpt": _Family(matrices=1),
+    "falcon": _Family(matrices=1, wide_matrices=True, only_with_one_key=True, parallel=True),
+    "mpt": _Family(matrices=1, wide_matrices=True),
     "gpt_neox": _Family(fused_view=True, copies_context=True, norms_share=2),
     "phi": _Family(copies_context=True, parallel=True),
     "phi3": _Family(fused_view=True, copies_context=True),
@@ -86,7 +96,8 @@ class Kept:
     rest: int
     """Outside of the blocks: the last norm, what the output head reads."""
     made: int
-    """Made by linear layers on the way, kept or not: twice where LoRA adds its part."""
+    """Made by linear layers and activation functions on the way: twice where peft adds LoRA's part,
+    and not what attention keeps as it is."""
 
 
 def kept(inventory: Inventory, setup: Setup, compute: Precision, *, cpu: bool) -> Kept:
@@ -123,14 +134,19 @@ class _Counter:
         self.mixed = held != compute
         """Whether autocast computes in less than what the weights are held in."""
         self._family = _FAMILIES.get(inventory.family, _Family())
+        self._rows_alone = cpu and setup.packed and inventory.family in PLAIN_ATTENTION
+        """Whether rows attend by themselves (`run.row_attention`)."""
 
     def made(self) -> int:
-        """Return the bytes that linear layers make, as far as glibc keeps them on its heap."""
+        """Return what `Kept.made` is, as far as glibc keeps it on its heap."""
         made = 0
         for linear in self._inventory.linears:
             size = linear.outputs * self._setup.tokens_of(linear.name) * self._bytes
             if size < _LARGEST_ON_HEAP:
-                made += 2 * size if linear.name in self._setup.targets else size
+                made += 0 if _last(linear) in _NOT_ROTATED else size
+                made += size if self.mixed and linear.name in self._setup.targets else 0
+                if _last(linear) in _ACTIVATED and not self._family.matrices:
+                    made += _STEPS_FREED.get(self._inventory.activation, 0) * size
         return made
 
     def norms(self) -> int:
@@ -170,13 +186,16 @@ class _Counter:
             matrices, pair = 0, 2 * query
         # The context is as wide as the query; keys and values are of the tokens looked at.
         held = 2 * query + pair * looked_at // line
+        if self._rows_alone:
+            return held * _FLOAT32
         if family.fused_view and fused is not None:
             held += fused.outputs - pair // 2
         if family.copies_context:
             held += query
         if self._inventory.dropout and self._cpu:
             matrices += family.dropped_matrices + (1 if crosses else 0)
-        return (held + matrices * self._inventory.heads * looked_at) * self._bytes
+        wide = _FLOAT32 if family.wide_matrices else self._bytes
+        return held * self._bytes + matrices * self._inventory.heads * looked_at * wide
 
     def _feed_forward(self, layers: Iterable[Linear]) -> int:
         named = {_last(linear): linear for linear in layers}
@@ -203,22 +222,21 @@ class _Counter:
         """Return the bytes a token of inputs that layers keep, and of LoRA's first products."""
         setup = self._setup
         adapted = [linear for linear in linears if linear.name in setup.targets]
-        ranks = setup.rank * len(adapted) * (self._bytes if self.mixed else _FLOAT32)
+        ranks = setup.rank * len(adapted) * self._bytes
         if setup.full:
             return self._inputs(linears, self._bytes)
         if self.mixed:
             return ranks + self._bytes * sum(linear.inputs for linear in adapted)
-        if self._bytes != _FLOAT32:
-            return ranks + _FLOAT32 * sum(linear.inputs for linear in adapted)
         if self._cpu and setup.base == Precision.INT8:
             adapted = linears
-        return ranks + self._inputs(adapted, _FLOAT32)
+        return ranks + self._inputs(adapted, self._bytes)
 
     def _inputs(self, linears: list[Linear], size: int) -> int:
         """Return the bytes of inputs, those of layers side by side once."""
         seen = {self._shared_input(linear): linear.inputs for linear in linears}
         kept_already = 0
-        if not self._family.copies_context and self._family.matrices == 0:
+        copied = self._family.copies_context or self._rows_alone
+        if not copied and self._family.matrices == 0:
             # What comes out of attention is kept by it already.
             kept_already = sum(
                 linear.inputs for linear in linears if _last(linear) in ("o_proj", "o")

@@ -73,13 +73,10 @@ def data_estimate(survey: Survey, passes: Passes) -> DataEstimate:
 
 def alternatives(setup: Setup, inventory: Inventory) -> Iterator[tuple[str, Setup]]:
     """Yield other ways to do a job and what sets them apart, those that say most first."""
-    if not setup.checkpointing or setup.lines > 1:
-        lines = max(1, setup.lines // 2)
-        name = f"{lines} lines a pass" if lines > 1 else "one line a pass"
-        yield (
-            f"{name}, activations computed again",
-            replace(setup.with_lines(lines), checkpointing=True),
-        )
+    smaller = replace(setup.in_parts(2), checkpointing=True)
+    if smaller.tokens < setup.tokens or not setup.checkpointing:
+        name = f"{smaller.lines} lines a pass" if smaller.lines > 1 else "one line a pass"
+        yield f"{name}, activations computed again", smaller
     if setup.full:
         yield "QLoRA: LoRA of rank 16 on all linear layers in NF4", _lora(setup, inventory)
     elif setup.quantized:
@@ -90,8 +87,8 @@ def alternatives(setup: Setup, inventory: Inventory) -> Iterator[tuple[str, Setu
     else:
         yield "weights in NF4", replace(setup, base=Precision.NF4, double_quantization=True)
     if setup.optimizer in _SMALLER_OPTIMIZER and setup.full:
-        smaller = _SMALLER_OPTIMIZER[setup.optimizer]
-        yield "AdamW with 8-bit state", replace(setup, optimizer=smaller)
+        optimizer = _SMALLER_OPTIMIZER[setup.optimizer]
+        yield "AdamW with 8-bit state", replace(setup, optimizer=optimizer)
     if not setup.full and setup.rank > 1:
         rank = max(1, setup.rank // 4)
         yield f"rank {rank}", replace(setup, rank=rank)
@@ -130,7 +127,7 @@ def check_fits(setup: Setup, inventory: Inventory, own: DeviceClass) -> None:
 
 
 def _least(setup: Setup, inventory: Inventory, own: DeviceClass) -> int:
-    smallest = replace(setup.with_lines(1), checkpointing=True)
+    smallest = replace(setup.in_parts(), checkpointing=True)
     return estimate(inventory, smallest, own.machine).total_bytes
 
 

@@ -2,7 +2,8 @@
 
 Sources: 4-bit weights, their scales (a float32 for each 64 weights; quantized in turn to 8 bits
 with a float32 for each 256) and 8-bit optimizers, Dettmers et al. 2022 (arXiv 2110.02861) and 2023
-(arXiv 2305.14314, section 3); the output head in tiles, trl 1.16 (`ChunkedLogProbFunction`); what
+(arXiv 2305.14314, section 3); the output head in tiles, `run.output_head` and, of heads that learn,
+on a GPU and for preferences, trl 1.16 (`ChunkedLogProbFunction`); what
 loading and computing without a GPU hold, bitsandbytes 0.50.2 and safetensors.
 """
 
@@ -14,6 +15,7 @@ from dataclasses import dataclass, replace
 from luthier.trainer.v1.preflight_pb2 import MemoryEstimate
 from luthier.trainer.v1.tuning_pb2 import Optimizer, Precision
 
+from luthier_trainer.architectures import PLAIN_HEAD
 from luthier_trainer.preflight.activations import BYTES, Kept, kept
 from luthier_trainer.preflight.inventory import Inventory
 from luthier_trainer.preflight.setup import Setup
@@ -30,6 +32,8 @@ _HEAD_TOKENS, _HEAD_WORDS = 4096, 32_768
 """The tiles of trl's output head."""
 _HEAD_COPIES = 8.25
 """Float32 tiles at its backward pass without a GPU: the tile, seven steps and a mask of bytes."""
+_FROZEN_TILE = 2**24
+"""Logits of a tile of our own head, see `run.output_head`."""
 _FULL_LOGITS_COPIES = 3
 """Float32 logits of encoder-decoders: what the loss keeps, and two gradients."""
 _KIND = {"F32": Precision.FP32, "BF16": Precision.BF16, "F16": Precision.FP16}
@@ -57,9 +61,9 @@ class Machine:
 CPU = Machine(
     cpu=True,
     has_bfloat16=False,
-    fixed_bytes=68_000_000,
+    fixed_bytes=49_000_000,
     unused_share=0.0,
-    heap_share=0.98,
+    heap_share=0.94,
     step_copies=0,
 )
 """Two constants, fitted on the fitting half of benchmarks/results/preflight.json."""
@@ -174,6 +178,13 @@ def _head_bytes(
                 _FULL_LOGITS_COPIES * _FLOAT32
                 + (BYTES[compute] if compute != Precision.FP32 else 0)
             )
+        )
+    if machine.cpu and inventory.family in PLAIN_HEAD and not (setup.full or setup.preference):
+        size = BYTES[compute]
+        tile_bytes = _FLOAT32 if size == _FLOAT32 else _FLOAT32 + size
+        return (
+            min(setup.tokens * words, _FROZEN_TILE) * tile_bytes
+            + 2 * setup.tokens * inventory.hidden * size  # what it reads, and its gradient
         )
     tokens, tile = min(setup.tokens, _HEAD_TOKENS), min(words, _HEAD_WORDS)
     gradient = setup.tokens * inventory.hidden * _FLOAT32

@@ -43,6 +43,10 @@ class Setup:
     preference: bool
     accumulates: bool
     """Whether a step is several passes."""
+    packed: bool = False
+    """Whether rows share lines."""
+    row_tokens: int = 0
+    """Then, tokens of the shortest line that holds any row."""
 
     @property
     def sequences(self) -> int:
@@ -76,9 +80,22 @@ class Setup:
             return self.base
         return Precision.BF16 if has_bfloat16 else Precision.FP32
 
-    def with_lines(self, lines: int) -> Setup:
-        """Return the same with fewer lines a pass, gradients added up over passes."""
-        return replace(self, lines=lines, accumulates=self.accumulates or lines < self.lines)
+    def in_parts(self, parts: int | None = None) -> Setup:
+        """Return the same with a step in so many passes more, or in as many as it can be.
+
+        As `micro_batch_size` has it: lines that rows share are then as short as rows allow.
+        """
+        line = self.row_tokens if self.packed else self.line_tokens
+        answer = line if self.packed else self.answer_tokens
+        most = max(1, self.lines * self.line_tokens // line)
+        lines = max(1, most // parts) if parts else 1
+        return replace(
+            self,
+            lines=lines,
+            line_tokens=line,
+            answer_tokens=answer,
+            accumulates=self.accumulates or lines < most,
+        )
 
     def adapted(self, inventory: Inventory) -> list[Linear]:
         """Return the layers that LoRA is put beside."""
@@ -124,4 +141,6 @@ def setup_of(
         checkpointing=chosen.gradient_checkpointing,
         preference=preference,
         accumulates=lines < passes.lines,
+        packed=passes.packed,
+        row_tokens=passes.row_tokens,
     )

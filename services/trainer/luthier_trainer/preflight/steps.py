@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,10 +9,10 @@ from typing import NamedTuple
 
 from luthier.trainer.v1.tuning_pb2 import ResolvedHyperparameters
 
-LINE_MULTIPLE, LINE_TOKENS = 32, 128
-"""Lines of decoders are a multiple of so many tokens long, and never shorter."""
+from luthier_trainer import lines
+
 _SIDE_MULTIPLE = 8
-"""The same of the sides of pairs and of preferences."""
+"""The sides of pairs and of preferences are a multiple of so many tokens long."""
 _BUCKET_STEPS = 50
 
 Lengths = Sequence[int]
@@ -36,14 +35,18 @@ class Passes:
     """Tokens of the rows that were looked at."""
     truncated_share: float
     """Share of those rows that are longer than a row may be, and left out."""
+    packed: bool = False
+    """Whether rows share lines."""
+    row_tokens: int = 0
+    """Then, tokens of the shortest line that holds any row."""
 
 
 @dataclass(frozen=True)
 class Layout:
     """How rows become lines."""
 
-    packs: bool = False
-    """Whether rows share lines."""
+    most: int = 0
+    """Tokens of a line that rows share, about; 0 where each has its own."""
     preference: bool = False
     """Whether a row is two sequences, for both answers."""
     encoder_decoder: bool = False
@@ -77,6 +80,8 @@ def passes_of(
         padded_share=1 - read / laid if laid else 0.0,
         tokens=read,
         truncated_share=1 - len(fitting) / len(rows) if rows else 0.0,
+        packed=bool(layout.most),
+        row_tokens=lines.alone([max(map(max, fitting))]).length if fitting else 0,
     )
 
 
@@ -87,7 +92,7 @@ def _steps(
     size = max(1, round(chosen.batch_size / (1 - chosen.retain_share)))
     chance = random.Random(seed)
     drawn = chance.sample(list(rows), len(rows))
-    if chosen.length_buckets and not layout.packs:
+    if chosen.length_buckets and not layout.most:
         window = _BUCKET_STEPS * size
         drawn = [
             row
@@ -101,29 +106,13 @@ def _steps(
 def _laid(rows: Sequence[Lengths], layout: Layout) -> _Step:
     """Return what a step reads of its rows."""
     if layout.encoder_decoder:
-        line, answer = (_rounded(max(side), _SIDE_MULTIPLE) for side in zip(*rows, strict=True))
+        line, answer = (
+            lines.rounded(max(side), _SIDE_MULTIPLE) for side in zip(*rows, strict=True)
+        )
         return _Step(len(rows), line, answer)
-    longest = max(map(max, rows))
     if layout.preference:
-        line = _rounded(longest, _SIDE_MULTIPLE)
+        line = lines.rounded(max(map(max, rows)), _SIDE_MULTIPLE)
         return _Step(len(rows), line, line)
-    line = _rounded(max(longest, LINE_TOKENS), LINE_MULTIPLE)
-    lines = _filled([row[0] for row in rows], line) if layout.packs else len(rows)
-    return _Step(lines, line, line)
-
-
-def _filled(lengths: Sequence[int], line: int) -> int:
-    """Return how many lines first fit fills, longest first."""
-    free: list[int] = []
-    for length in sorted(lengths, reverse=True):
-        for number, room in enumerate(free):
-            if length <= room:
-                free[number] -= length
-                break
-        else:
-            free.append(line - length)
-    return len(free)
-
-
-def _rounded(value: int, multiple: int) -> int:
-    return math.ceil(value / multiple) * multiple
+    lengths = [row[0] for row in rows]
+    laid = lines.packed(lengths, layout.most) if layout.most else lines.alone(lengths)
+    return _Step(len(laid.rows), laid.length, laid.length)

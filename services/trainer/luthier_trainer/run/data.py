@@ -15,12 +15,12 @@ import torch
 from luthier_common.errors import InvalidArgument
 from torch.utils.data import Sampler
 
+from luthier_trainer import lines as lay
+from luthier_trainer.run.row_attention import row_sizes
 from luthier_trainer.run.rows import IGNORED, Question, Row
 
-LINE_MULTIPLE = 32
-"""Lines are this many tokens long, or a multiple: new shapes cost seconds on a CPU."""
-LINE_TOKENS = 128
-"""Least length of a line: short enough for cheap attention, long enough to fill well."""
+_PROBED_TOKENS = 32
+"""Of a row, in the proof that rows are kept apart."""
 _BUCKET_STEPS = 50
 """Steps that exchange rows for others of their length; as transformers' LengthGroupedSampler."""
 
@@ -176,23 +176,22 @@ class LineCollator:
     """Packs a step's rows into a few equally long lines, so that hardly a token is padding.
 
     Position ids begin anew with each row, from which transformers builds the mask that keeps the
-    rows of a line apart. For models that take no notice (see `keeps_rows_apart`) nothing is packed,
-    and an attention mask takes the place of the position ids. Shapes: all three tensors are
-    (lines, tokens of a line).
+    rows of a line apart. Lines have about `most` tokens; where that is 0, for models that take no
+    notice (see `keeps_rows_apart`), each row has its own, and an attention mask takes the place of
+    the position ids. Shapes: all three tensors are (lines, tokens of a line).
     """
 
-    def __init__(self, pad_token: int, *, packs: bool = True) -> None:
+    def __init__(self, pad_token: int, *, most: int = lay.MOST) -> None:
         self._pad_token = pad_token
-        self._packs = packs
+        self._most = most
         self.tokens = 0
         """Tokens of the rows handed out so far."""
 
     def __call__(self, rows: Sequence[Row]) -> dict[str, torch.Tensor]:
         """Return `input_ids`, `labels` and `position_ids` (or `attention_mask`) of a step."""
         self.tokens += sum(len(row["input_ids"]) for row in rows)
-        longest = max(len(row["input_ids"]) for row in rows)
-        length = math.ceil(max(longest, LINE_TOKENS) / LINE_MULTIPLE) * LINE_MULTIPLE
-        lines = _fill_lines(rows, length) if self._packs else [[row] for row in rows]
+        lengths = [len(row["input_ids"]) for row in rows]
+        length, lines = lay.packed(lengths, self._most) if self._most else lay.alone(lengths)
         shape = (len(lines), length)
         input_ids = torch.full(shape, self._pad_token)
         labels = torch.full(shape, IGNORED)
@@ -200,7 +199,7 @@ class LineCollator:
         position_ids = torch.arange(length).repeat(len(lines), 1)
         for number, line in enumerate(lines):
             start = 0
-            for row in line:
+            for row in (rows[place] for place in line):
                 end = start + len(row["input_ids"])
                 input_ids[number, start:end] = torch.tensor(row["input_ids"])
                 labels[number, start:end] = torch.tensor(row["labels"])
@@ -208,27 +207,28 @@ class LineCollator:
                 start = end
             position_ids[number, start:] = torch.arange(length - start)
         tensors = {"input_ids": input_ids, "labels": labels}
-        if self._packs:
+        if self._most:
             return tensors | {"position_ids": position_ids}
         sizes = torch.tensor([[len(row["input_ids"])] for row in rows])
         return tensors | {"attention_mask": (torch.arange(length) < sizes).long()}
 
 
-def _fill_lines(rows: Sequence[Row], length: int) -> list[list[Row]]:
-    """First fit, longest first: within 11/9 of the least number of lines."""
-    lines: list[list[Row]] = []
-    free: list[int] = []
-    for row in sorted(rows, key=lambda row: -len(row["input_ids"])):
-        size = len(row["input_ids"])
-        for number, room in enumerate(free):
-            if size <= room:
-                lines[number].append(row)
-                free[number] -= size
-                break
+def cut(line: dict[str, torch.Tensor], most: int) -> list[dict[str, torch.Tensor]]:
+    """Cut a line that rows share, between them, into lines of about `most` tokens.
+
+    A row is never cut, so that one that is longer has a line to itself; padding is left out.
+    """
+    pieces: list[tuple[int, int]] = []
+    start = 0
+    for size in row_sizes(line["position_ids"][0]):
+        end = start + size
+        if pieces and end - pieces[-1][0] <= most:
+            pieces[-1] = (pieces[-1][0], end)
         else:
-            lines.append([row])
-            free.append(length - size)
-    return lines
+            pieces.append((start, end))
+        start = end
+    cuts = [{name: values[:, slice(*piece)] for name, values in line.items()} for piece in pieces]
+    return [piece for piece in cuts if bool((piece["labels"] != IGNORED).any())]
 
 
 @torch.no_grad()
@@ -241,7 +241,7 @@ def keeps_rows_apart(model: Any, row: Row, pad_token: int) -> bool:
     if "position_ids" not in inspect.signature(model.forward).parameters:
         return False
     collate = LineCollator(pad_token)
-    first = {name: values[: LINE_TOKENS // 4] for name, values in row.items()}
+    first = {name: values[:_PROBED_TOKENS] for name, values in row.items()}
     length = len(first["input_ids"])
     other = {name: [pad_token] * length for name in first}
 

@@ -10,8 +10,9 @@ import torch
 from trl import DPOTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
+from luthier_trainer.run.output_head import Tensors, score_whole
 from luthier_trainer.run.rows import Row
-from luthier_trainer.run.trainers import StepTrainer, Tensors, score_causal
+from luthier_trainer.run.trainers import StepTrainer
 
 _MULTIPLE = 8
 
@@ -70,7 +71,7 @@ class PreferenceTrainer(StepTrainer, DPOTrainer):  # type: ignore[misc]
 
     def score_tokens(self, model: Any, inputs: Tensors) -> dict[str, torch.Tensor]:
         """See `StepTrainer`."""
-        return score_causal(model, inputs)
+        return score_whole(model, inputs)
 
     def figures(self, sums: Counter[str]) -> dict[str, float]:
         """See `StepTrainer`."""

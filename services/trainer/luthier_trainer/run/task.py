@@ -10,8 +10,10 @@ from luthier.trainer.v1.tuning_pb2 import ResolvedHyperparameters
 from transformers import TrainingArguments
 from trl import DPOConfig
 
+from luthier_trainer.run import row_attention
 from luthier_trainer.run.data import Collator, Format, LineCollator, keeps_rows_apart
 from luthier_trainer.run.model import is_encoder_decoder
+from luthier_trainer.run.output_head import plain_model
 from luthier_trainer.run.preferences import PreferenceCollator, PreferenceTrainer
 from luthier_trainer.run.rows import CausalFormat, PreferenceFormat, Row, Seq2SeqFormat
 from luthier_trainer.run.seq2seq import PairCollator
@@ -19,7 +21,6 @@ from luthier_trainer.run.trainers import (
     CausalTrainer,
     Seq2SeqTrainer,
     StepTrainer,
-    plain_model,
 )
 
 
@@ -47,15 +48,19 @@ class Task:
         """Whether rows share lines: if it is wanted, and the model keeps them apart."""
         if self.preference or self.seq2seq or not chosen.packing:
             return False
-        return keeps_rows_apart(plain_model(model), row, pad_token)
+        plain = plain_model(model)
+        if not keeps_rows_apart(plain, row, pad_token):
+            return False
+        row_attention.use(plain, chosen.max_row_tokens or plain.config.max_position_embeddings)
+        return True
 
-    def collator(self, pad_token: int, *, packs: bool) -> Collator:
-        """Return what makes tensors of rows."""
+    def collator(self, pad_token: int, *, most: int) -> Collator:
+        """Return what makes tensors of rows; lines are of about `most` tokens, 0 for a row each."""
         if self.preference:
             return PreferenceCollator(pad_token)
         if self.seq2seq:
             return PairCollator(pad_token)
-        return LineCollator(pad_token, packs=packs)
+        return LineCollator(pad_token, most=most)
 
     def trainer(
         self, arguments: dict[str, Any], chosen: ResolvedHyperparameters, **options: Any

@@ -19,20 +19,26 @@ from typing import Any
 import torch
 from luthier_common.disk import is_disk_full
 from torch.nn import functional
-from transformers import PreTrainedModel, Trainer, TrainerControl
+from transformers import Trainer, TrainerControl
 from trl.trainer.utils import add_fused_lm_head
 
 from luthier_trainer.gates import BASE
 from luthier_trainer.run import resume_state
 from luthier_trainer.run.curves import step_figures
-from luthier_trainer.run.data import Collator, MixedSampler
+from luthier_trainer.run.data import Collator, MixedSampler, cut
 from luthier_trainer.run.evidence import Asker, with_perplexity
+from luthier_trainer.run.output_head import (
+    Tensors,
+    is_frozen_product,
+    plain_model,
+    score_frozen,
+    score_whole,
+)
 from luthier_trainer.run.report import Board, Snapshot
 from luthier_trainer.run.rows import IGNORED, Row
 from luthier_trainer.run.schedule import is_judged, is_published
 from luthier_trainer.run.shortage import is_out_of_memory, too_large
 
-Tensors = dict[str, torch.Tensor]
 Score = Callable[[Any, Tensors], dict[str, torch.Tensor]]
 """Sums over a batch: see `StepTrainer.score`."""
 
@@ -58,6 +64,8 @@ class Course:
     regression_collator: Collator
     lines: int
     """Most lines of a forward pass; 0 is all of a step."""
+    line_tokens: int = field(default=0, kw_only=True)
+    """Most tokens of a forward pass of one line that rows share; 0 is all of the line."""
     mixed: torch.dtype | None
     """The type of autocast without a GPU; None for none."""
     snapshot: Callable[[Any, Path], object] | None
@@ -93,10 +101,13 @@ class StepTrainer(Trainer):  # type: ignore[misc]
     def parts(self, inputs: Tensors, lines: int) -> list[Tensors]:
         """Cut a batch into micro-batches of at most so many lines."""
         total = len(inputs["input_ids"])
-        return [
+        parts = [
             {name: values[start : start + lines] for name, values in inputs.items()}
             for start in range(0, total, lines)
         ]
+        if self.course.line_tokens and "position_ids" in inputs:
+            return [piece for line in parts for piece in cut(line, self.course.line_tokens)]
+        return parts
 
     def compute_loss(
         self,
@@ -131,7 +142,7 @@ class StepTrainer(Trainer):  # type: ignore[misc]
                 short = str(error)
             # Behind the handler: the error's frames hold what is to be freed.
             self.course.sums = before.copy()
-            self._shrink(model, self._lines(inputs), short)
+            self._shrink(model, inputs, short)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Judge the validation rows, and keep the weights if they are the best so far."""
@@ -213,22 +224,35 @@ class StepTrainer(Trainer):  # type: ignore[misc]
                 if not is_out_of_memory(error):
                     raise
                 short = str(error)
-            self._shrink(self.model, lines, short)
+            self._shrink(self.model, batch, short)
 
     def _lines(self, inputs: Tensors) -> int:
         return min(self.course.lines or 2**31, len(inputs["input_ids"]))
 
-    def _shrink(self, model: Any, lines: int, short: str) -> None:
-        if lines <= 1:
+    def _shrink(self, model: Any, inputs: Tensors, short: str) -> None:
+        lines, tokens = self._lines(inputs), self._divisible_tokens(inputs)
+        if lines > 1:
+            self.course.lines = math.ceil(lines / 2)
+            held, rest = f"{lines} lines", f"{self.course.lines}"
+        elif tokens:
+            self.course.lines, self.course.line_tokens = 1, math.ceil(tokens / 2)
+            held, rest = f"{tokens} tokens", f"about {self.course.line_tokens}"
+        else:
             raise too_large("one line of a step", short)
-        self.course.lines = math.ceil(lines / 2)
         model.zero_grad()
         gc.collect()
         torch.cuda.empty_cache()
         self.course.board.say(
-            f"The device's memory does not hold {lines} lines at once; the step goes on with "
-            f"{self.course.lines} at a time, which learns the same"
+            f"The device's memory does not hold {held} at once; the step goes on with "
+            f"{rest} at a time, which learns the same"
         )
+
+    def _divisible_tokens(self, inputs: Tensors) -> int:
+        """Return the tokens of the longest pass that more than one row shares; 0 if none does."""
+        if "position_ids" not in inputs:
+            return 0
+        shared = [part for part in self.parts(inputs, 1) if len(cut(part, 1)) > 1]
+        return max((part["input_ids"].shape[1] for part in shared), default=0)
 
     def _autocast(self) -> torch.autocast:
         mixed = self.course.mixed
@@ -324,12 +348,13 @@ class CausalTrainer(StepTrainer):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        # trl's output head never holds the logits of all tokens at once.
-        add_fused_lm_head(plain_model(self.model), outputs=("log_probs", "is_top1"))
+        plain = plain_model(self.model)
+        add_fused_lm_head(plain, outputs=("log_probs", "is_top1"))
+        self._score = score_frozen if is_frozen_product(plain) else score_whole
 
     def score(self, model: Any, inputs: Tensors) -> dict[str, torch.Tensor]:
         """See `StepTrainer`."""
-        return score_causal(model, inputs)
+        return self._score(model, inputs)
 
     def items(self, inputs: Tensors) -> int:
         """See `StepTrainer`; a line's first token is never guessed."""
@@ -347,20 +372,3 @@ class Seq2SeqTrainer(StepTrainer):
         tokens = learned.sum()
         correct = (logits.argmax(-1) == labels)[learned].sum()
         return {"loss": loss, "correct": correct, "tokens": tokens, "items": tokens}
-
-
-def score_causal(model: Any, inputs: Tensors) -> dict[str, torch.Tensor]:
-    """Return a decoder's sums over a batch; it has trl's output head."""
-    outputs = model(**inputs, use_cache=False, fused_lm_head=True)
-    tokens = outputs.label_mask.sum()
-    return {
-        "loss": -outputs.log_probs.sum(),
-        "correct": outputs.is_top1.sum(),
-        "tokens": tokens,
-        "items": tokens,
-    }
-
-
-def plain_model(model: Any) -> PreTrainedModel:
-    """Return the model itself, without what peft has wrapped around it."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model

@@ -17,8 +17,9 @@ from peft import PeftModel, get_peft_model
 from transformers import PrinterCallback, set_seed
 
 from luthier_trainer.gates import BASE
+from luthier_trainer.lines import most_tokens
 from luthier_trainer.publish import METRICS_FILE
-from luthier_trainer.run import data, resume_state
+from luthier_trainer.run import data, fused_lora, resume_state
 from luthier_trainer.run.curves import Curves, peak_memory_bytes, summary, write_csv
 from luthier_trainer.run.data import MixedSampler
 from luthier_trainer.run.evidence import Asker, questions_in, with_perplexity
@@ -121,10 +122,12 @@ def tune(inputs: Inputs, board: Board) -> Outputs:
     board.check()
     set_seed(inputs.seed % 2**32)  # peft draws its matrices
     model = _tunable(load_model(inputs.model, chosen), inputs)
+    fused_lora.fuse(model)
     packs = task.packs(model, material.rows.rows[0], tokenizer.pad_token_id, chosen)
-    collator = task.collator(tokenizer.pad_token_id, packs=packs)
+    most = most_tokens(chosen) if packs else 0
+    collator = task.collator(tokenizer.pad_token_id, most=most)
     curves = Curves(board, collator)
-    course = _course(inputs, task, material, tokenizer, board, packs=packs)
+    course = _course(inputs, task, material, tokenizer, board, most=most)
     trainer = task.trainer(
         _arguments(inputs, course.sampler, judged=bool(material.judged), mixed=mixed),
         chosen,
@@ -164,7 +167,7 @@ def _read(inputs: Inputs, task: Task, tokenizer: Any) -> Material:
 
 
 def _course(
-    inputs: Inputs, task: Task, material: Material, tokenizer: Any, board: Board, *, packs: bool
+    inputs: Inputs, task: Task, material: Material, tokenizer: Any, board: Board, *, most: int
 ) -> Course:
     chosen, pad = inputs.hyperparameters, tokenizer.pad_token_id
     mixed = mixed_dtype(chosen)
@@ -174,7 +177,7 @@ def _course(
         batch_size=chosen.batch_size,
         retain_share=chosen.retain_share,
         seed=inputs.seed,
-        lengths=material.rows.lengths if chosen.length_buckets and not packs else None,
+        lengths=material.rows.lengths if chosen.length_buckets and not most else None,
     )
     return Course(
         sampler=sampler,
@@ -182,10 +185,10 @@ def _course(
         folder=inputs.folder,
         states=inputs.folder / STATES / str(inputs.epoch),
         judged=material.judged,
-        judging=task.collator(pad, packs=packs),
+        judging=task.collator(pad, most=most),
         asker=Asker(material.questions, tokenizer, task.seq2seq),
         regression=material.regression,
-        regression_collator=replace(task, preference=False).collator(pad, packs=False),
+        regression_collator=replace(task, preference=False).collator(pad, most=0),
         lines=chosen.micro_batch_size,
         mixed=None if torch.cuda.is_available() else mixed,
         snapshot=None
