@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from google.protobuf.message import Message
 from luthier.dataset.v1.file_pb2 import File
 from luthier.inference.v1.adapter_pb2 import Adapter
 from luthier.inference.v1.adapter_service_pb2 import CreateAdapterRequest, DeleteAdapterRequest
+from luthier.inference.v1.base_model_pb2 import BaseModel, TuningOrigin
 from luthier.trainer.v1 import training_job_service_pb2 as api
 from luthier.trainer.v1.events_pb2 import TrainingJobChanged
 from luthier.trainer.v1.training_job_pb2 import PublicationGate, TrainingJob
@@ -28,6 +30,7 @@ from luthier_common.errors import (
 )
 from luthier_common.events.subscribe import Event, Subscription
 from luthier_common.nats_client import open_nats
+from luthier_trainer.pinning import pin
 
 from tests.support.eventually import eventually
 from tests.support.grpc_server import caller
@@ -305,6 +308,22 @@ async def test_an_adapter_that_is_held_back_cannot_be_gone_on_from(
     with pytest.raises(FailedPrecondition, match="rougeL is") as caught:
         await house.create(house.draft(start_adapter=name))
     assert caught.value.reason == "ADAPTER_HELD"
+
+
+@pytest.mark.parametrize("mode", [TuningMode.LORA, TuningMode.FULL])
+async def test_a_model_that_is_held_back_cannot_be_tuned(house: House, mode: TuningMode) -> None:
+    """It would be served under another name."""
+
+    class Holding:
+        async def base_model(self, parent: str, name: str) -> BaseModel:
+            origin = TuningOrigin(hold_reason="rougeL is 0.2; the gate asks for at least 0.3")
+            return BaseModel(name=name, tuning_origin=origin)
+
+    draft = house.draft()
+    draft.supervised.hyperparameters.tuning_mode = mode
+    with pytest.raises(FailedPrecondition, match="rougeL is") as caught:
+        await pin(cast(Any, Holding()), ACME, draft)
+    assert (caught.value.reason, caught.value.field) == ("MODEL_HELD", "training_job.base_model")
 
 
 FOREIGN: dict[str, Callable[[str], Message]] = {

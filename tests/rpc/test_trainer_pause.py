@@ -69,6 +69,8 @@ async def test_a_paused_job_keeps_its_step_and_goes_on_from_it(house: House) -> 
     assert (await trainer.resume(job.name)).state == TrainingJob.QUEUED
     second = await trainer.stage.run(2)
     assert (second.job.epoch, second.job.resume_state.step) == (2, 8)
+    await trainer.report(second, 0)  # it loads the model
+    assert (await trainer.get(job.name)).progress.step == 8, "what was done stays visible"
     await trainer.report(second, 9)
     assert {
         "The job is asked to save its state and pause",

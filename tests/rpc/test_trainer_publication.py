@@ -233,6 +233,16 @@ async def test_a_snapshot_is_no_way_around_the_gate(house: House) -> None:
     assert (await house.adapter_of(served)).hold_reason == ""
 
 
+async def test_a_snapshot_may_be_an_improvement(house: House) -> None:
+    job = await house.job(
+        "ftjob-better", gate=PublicationGate(metric="valid_loss", improvement=0.25)
+    )
+    files = list(job.result.model_files)
+    figures = {"base_valid_loss": 2.0, "valid_loss": 1.0}
+    served = await house.publisher.publish_checkpoint(job, 1, files, figures)
+    assert (await house.adapter_of(served)).hold_reason == ""
+
+
 async def published_of(house: House, job: TrainingJob) -> list[str]:
     """Return what the registry holds of a job."""
     adapters = await house.inference.adapters().ListAdapters(

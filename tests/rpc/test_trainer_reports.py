@@ -118,6 +118,23 @@ async def test_before_its_first_step_a_run_is_heard_of_all_the_time(
     running.cancel()
 
 
+async def test_a_start_that_takes_too_long_without_a_sign_falls_silent(
+    ear: Ear, reporter: Reporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "_START_SECONDS", 0.2)
+    board = board_of(reporter)
+    running = asyncio.create_task(reporter.run())
+    await eventually(lambda: len(ear.reports) > 5)
+    await asyncio.sleep(0.3)
+    heard = len(ear.reports)
+    looks = board.looks
+    await eventually(lambda: board.looks > looks + 20)
+    assert len(ear.reports) == heard
+    board.beats += 1
+    await eventually(lambda: len(ear.reports) > heard)
+    running.cancel()
+
+
 async def test_what_a_failed_report_would_have_said_the_next_one_says(
     ear: Ear, reporter: Reporter
 ) -> None:

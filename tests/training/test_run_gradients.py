@@ -1,9 +1,11 @@
 """The quantized model learns with true gradients, and a run that does not is found out."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import bitsandbytes.functional
 import pytest
@@ -11,6 +13,7 @@ import torch
 from bitsandbytes.nn import Linear4bit, Linear8bitLt
 from luthier.trainer.v1.tuning_pb2 import BF16, FP4, FP16, FP32, INT8, NF4, Precision
 from luthier_common.errors import Internal
+from luthier_trainer.run import task
 from luthier_trainer.run.gradients import (
     GradientCheck,
     check_first_layer,
@@ -25,8 +28,9 @@ from luthier_trainer.run.model import (
     quantized_layers,
     trainable_parameters,
 )
+from luthier_trainer.run.trainers import CausalTrainer
 
-from tests.support.tiny_runs import hyperparameters
+from tests.support.tiny_runs import hyperparameters, inputs_of, run
 
 RANK = 4
 LINEARS = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
@@ -341,3 +345,66 @@ def test_divergence_after_an_evaluation_is_not_blamed_on_the_machine(model: Any)
     break_by_detaching(model)
     with pytest.raises(Internal):
         step(GradientCheck(), model, 7)
+
+
+def test_small_gradients_survive_float16(llama: Path, rows: Path, tmp_path: Path) -> None:
+    """With a loss scale as without one in float32, where unscaled ones would be lost."""
+
+    def learned(compute: Precision, scale: float) -> dict[str, torch.Tensor]:
+        inputs = inputs_of(
+            llama, rows, tmp_path / f"{compute} {scale}", epoch_count=1, compute_precision=compute
+        )
+        found: dict[str, torch.Tensor] = {}
+
+        class Noting(CausalTrainer):
+            def training_step(self, model: Any, inputs: Any, items: Any = None) -> Any:
+                self.course.loss_scale = scale
+                # As many learned tokens in a step make each one's share small.
+                loss = super().training_step(model, inputs, items)
+                found.update(
+                    {n: w.grad.clone() for n, w in lora_matrices(model) if w.grad is not None}
+                )
+                return loss
+
+            def items(self, inputs: Any) -> int:
+                return super().items(inputs) * 1000
+
+        with mock.patch.object(task, "CausalTrainer", Noting):
+            run(inputs)
+        return found
+
+    expected = learned(FP32, 1.0)
+    scaled, plain = learned(FP16, 2.0**15), learned(FP16, 1.0)
+
+    def lost(gradients: dict[str, torch.Tensor]) -> float:
+        return sum(
+            float((gradients[name] - expected[name]).norm() / expected[name].norm())
+            for name in expected
+            if ".lora_B." in name
+        )
+
+    assert lost(scaled) < lost(plain) / 2
+
+
+def test_a_scale_that_is_too_much_is_halved(llama: Path, rows: Path, tmp_path: Path) -> None:
+    scales: list[float] = []
+
+    class Noting(CausalTrainer):
+        def training_step(self, model: Any, inputs: Any, items: Any = None) -> Any:
+            if not scales:
+                self.course.loss_scale = 2.0**40
+            loss = super().training_step(model, inputs, items)
+            scales.append(self.course.loss_scale)
+            return loss
+
+    inputs = inputs_of(llama, rows, tmp_path / "fp16", epoch_count=1, compute_precision=FP16)
+    with mock.patch.object(task, "CausalTrainer", Noting):
+        tuned = run(inputs)
+    assert 1 < scales[0] < 2.0**40
+    assert all(math.isfinite(loss) for loss in tuned.losses)
+    assert tuned.losses[0] == pytest.approx(
+        run(
+            inputs_of(llama, rows, tmp_path / "fp32", epoch_count=1, compute_precision=FP32)
+        ).losses[0],
+        rel=1e-2,
+    )

@@ -305,7 +305,13 @@ def test_an_adapter_is_gone_on_from(
 ) -> None:
     first = run(inputs_of(llama, rows, tmp_path / "first", judged=True, base_precision=FP32))
     inputs = inputs_of(
-        llama, rows, tmp_path / "second", judged=True, base_precision=FP32, lora_rank=8
+        llama,
+        rows,
+        tmp_path / "second",
+        judged=True,
+        base_precision=FP32,
+        lora_rank=8,
+        lora_dropout=0.25,
     )
     second = run(dataclasses.replace(inputs, start_adapter=first.folder))
     ended, began = first.outputs.metrics["valid_loss"], second.outputs.metrics["base_valid_loss"]
@@ -313,6 +319,7 @@ def test_an_adapter_is_gone_on_from(
     assert second.outputs.metrics["valid_loss"] < 0.95 * ended
     config = json.loads(second.files[0])
     assert config["r"] == 4, "the adapter's rank is kept"
+    assert config["lora_dropout"] == 0.25, "the job's own"
     assert [path.name for path in second.outputs.model_files] == [
         "adapter_config.json",
         "adapter_model.safetensors",

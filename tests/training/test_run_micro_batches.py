@@ -220,8 +220,9 @@ CPU = (
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
         MemoryError(),
         RuntimeError(f"{CPU} you tried to allocate 137438953472 bytes. Error code 12"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)"),
     ],
-    ids=["gpu", "python", "cpu"],
+    ids=["gpu", "python", "cpu", "cublas"],
 )
 def test_memory_of_any_kind_may_be_short(
     llama: Path, rows: Path, tmp_path: Path, memory: Memory, error: BaseException
@@ -311,3 +312,19 @@ def test_general_rows_are_in_every_bucket() -> None:
     sampler = bucketed(general=5, retain_share=0.2)
     for step in steps_of(sampler):
         assert [row >= len(LENGTHS) for row in step] == [False] * 8 + [True] * 2
+
+
+@pytest.mark.parametrize("where", ["load_model", "step"])
+def test_memory_that_is_short_elsewhere_ends_the_run_with_advice(
+    where: str, llama: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def short(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    if where == "step":
+        monkeypatch.setattr(torch.optim.AdamW, "step", short)
+    else:
+        monkeypatch.setattr("luthier_trainer.run.tune.load_model", short)
+    with pytest.raises(FailedPrecondition, match="does not hold the model") as caught:
+        run(inputs_of(llama, rows, tmp_path, epoch_count=1))
+    assert caught.value.reason == "OUT_OF_MEMORY"

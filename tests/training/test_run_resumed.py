@@ -11,6 +11,7 @@ from luthier.trainer.v1.tuning_pb2 import ADAMW_8BIT, BF16, FP32, FULL, PAGED_AD
 from luthier_trainer.run import resume_state, schedule
 from luthier_trainer.run.report import Board, GaveBack
 from luthier_trainer.run.tune import STATES
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from tests.support.tiny_runs import CHAT, PAIR, PREFERENCE, STEPS, Run, inputs_of, run
@@ -139,6 +140,38 @@ def test_a_full_disk_does_not_end_the_run(
     assert tuned.files == plain.files
     assert any("no room on the disk" in said for said in tuned.said)
     assert resume_state.newest(tmp_path / "full" / STATES) is None
+
+
+FULL = "Error while serializing: I/O error: No space left on device (os error 28)"
+"""What safetensors 0.8 says of a disk that is full, as seen on one."""
+
+
+def test_a_disk_that_is_full_under_safetensors_does_not_end_the_run(
+    llama: Path,
+    rows: Path,
+    tmp_path: Path,
+    plain: Run,
+    often: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise SafetensorError(FULL)
+
+    monkeypatch.setattr(resume_state, "save_file", full)
+    tuned = run(inputs_of(llama, rows, tmp_path / "full", judged=True))
+    assert tuned.files == plain.files, "of the last step, since the best could not be kept"
+    for what in ("the run's state", "the best weights"):
+        assert any(f"no room on the disk for {what}" in said for said in tuned.said)
+    assert resume_state.newest(tmp_path / "full" / STATES) is None
+    assert not list((tmp_path / "full").glob(".*"))
+
+
+def test_another_error_of_safetensors_stays_one(tmp_path: Path) -> None:
+    with pytest.raises(SafetensorError, match="another"), resume_state.os_errors():
+        raise SafetensorError("another")
+    with pytest.raises(OSError, match="No space left") as full, resume_state.os_errors():
+        raise SafetensorError(FULL)
+    assert full.value.errno == errno.ENOSPC
 
 
 def test_a_state_that_is_sound_but_useless_is_thrown_away(

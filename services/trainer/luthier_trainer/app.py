@@ -79,7 +79,7 @@ async def build(
     gpus = Gpus()
     lifespan.registry.register(JobMetrics(job_records))
     lifespan.registry.register(GpuMetrics(gpus, lambda: (job.name for job in at_work(job_records))))
-    capacity = Capacity(settings.max_runs, gpus.device_memory_bytes())
+    capacity = Capacity(settings.max_runs, _run_memory(settings, gpus))
     queue = JobQueue(job_records, capacity, device_class=gpus.device_class())
     validation = Validation(blobs, peers, _devices(settings, gpus, measured))
     publisher = Publisher(blobs, peers)
@@ -116,9 +116,14 @@ async def build(
 
 
 def _devices(settings: TrainerSettings, gpus: Gpus, measured: Calibrations) -> Devices:
-    memory = gpus.device_memory_bytes()
     prices = Prices(settings.device_prices, settings.price_currency)
-    return Devices.beside(gpus.device_class(), memory, measured, prices)
+    return Devices.beside(gpus.device_class(), _run_memory(settings, gpus), measured, prices)
+
+
+def _run_memory(settings: TrainerSettings, gpus: Gpus) -> int | None:
+    """Bytes of the device's memory that each of its runs can have."""
+    memory = gpus.device_memory_bytes()
+    return None if memory is None else memory // settings.max_runs
 
 
 async def _objects(settings: TrainerSettings) -> ObjectStore:

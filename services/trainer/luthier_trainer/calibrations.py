@@ -40,6 +40,7 @@ class Calibrations:
             tokens_per_second=speed,
             gradient_checkpointing=chosen.gradient_checkpointing,
             peak_memory_bytes=measurement.peak_memory_bytes,
+            preference=job.HasField("preference"),
         )
         fresh = Calibration(
             device_class=measurement.device_class,

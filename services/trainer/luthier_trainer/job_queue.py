@@ -85,7 +85,7 @@ class JobQueue:
             priority=job.priority,
             create_time=_seconds(job.create_time),
             seconds=self._seconds_left(job),
-            memory_bytes=job.preflight.chosen.memory.total_bytes,
+            memory_bytes=job.preflight.least_memory_bytes,
         )
 
     def _running(self, job: TrainingJob, *, yields: bool) -> Running:

@@ -20,6 +20,12 @@ async def pin(peers: Peers, parent: str, draft: TrainingJob) -> TrainingJob:
     InvalidArgument, NotFound, FailedPrecondition.
     """
     base = await peers.base_model(parent, draft.base_model)
+    if base.tuning_origin.hold_reason:
+        raise FailedPrecondition(
+            f"{base.name} is held back: {base.tuning_origin.hold_reason}",
+            reason="MODEL_HELD",
+            field="training_job.base_model",
+        )
     job = TrainingJob(
         base_model=base.name,
         base_model_digest=base.digest,

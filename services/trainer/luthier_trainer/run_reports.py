@@ -64,7 +64,8 @@ class RunReports(RunServiceServicer):
             before.CopyFrom(job.progress)
             if job.state not in AT_WORK:
                 return None
-            job.progress.CopyFrom(request.progress)
+            if request.progress.step:  # before, what the run before this one has told stands
+                job.progress.CopyFrom(request.progress)
             return job
 
         job = await self._records.update(request.training_job, change)

@@ -29,7 +29,7 @@ class Waiting:
     seconds: float | None = None
     """How long it will hold the device; None when nobody knows."""
     memory_bytes: int = 0
-    """What it needs of the device's memory; 0 when nobody knows."""
+    """The least that it needs of the device's memory; 0 when nobody knows."""
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,16 @@ async def found(calibrations: Calibrations) -> Calibration:
     return one
 
 
+async def test_a_run_on_preferences_says_so(calibrations: Calibrations) -> None:
+    supervised, preference = TrainingJob(), TrainingJob()
+    supervised.CopyFrom(JOB)
+    preference.CopyFrom(JOB)
+    preference.preference.SetInParent()
+    for job in (supervised, preference):
+        await calibrations.record(job, BASE, measured(100))
+    assert [point.preference for point in (await found(calibrations)).points] == [False, True]
+
+
 async def test_what_a_run_measured_is_found_by_its_kind(calibrations: Calibrations) -> None:
     await calibrations.record(JOB, BASE, measured(1234.5))
     one = await found(calibrations)

@@ -246,3 +246,26 @@ def test_base_and_a_hundred_adapters_need_more_devices_where_these_are_small() -
     assert found.base_bytes == 2 * LARGE.parameters
     assert counts["h200"] < counts["a100-80gb"] < counts["t4"]
     assert {need.adapter_count for need in found.devices} == {100}
+
+
+async def test_the_newest_of_equal_measurements_speaks() -> None:
+    old, new = (
+        CalibrationPoint(parameter_count=LLAMA.parameters, tokens_per_second=speed)
+        for speed in (100.0, 300.0)
+    )
+    answer = await look(devices(old, new))
+    assert "300 tokens/s" in fit(answer.chosen, "a100-80gb").basis
+
+
+async def test_a_run_on_preferences_tells_nothing_of_answers() -> None:
+    point = CalibrationPoint(
+        parameter_count=LLAMA.parameters, tokens_per_second=100.0, preference=True
+    )
+    found = fit((await look(devices(point))).chosen, "a100-80gb")
+    assert not found.HasField("seconds")
+
+
+async def test_the_least_that_a_job_needs_is_one_row_at_a_time() -> None:
+    answer = await look(devices())
+    assert 0 < answer.least_memory_bytes < answer.chosen.memory.total_bytes
+    assert answer.least_memory_bytes < answer.alternatives[0].memory.total_bytes

@@ -112,7 +112,13 @@ def test_more_of_anything_takes_more_memory(larger: Setup) -> None:
 def test_a_preference_row_is_two_sequences() -> None:
     preferences = replace(QLORA, preference=True, lines=2)
     assert preferences.tokens == QLORA.tokens
-    assert total(preferences) == total(QLORA)
+    reference = 4 * QLORA.trainable_parameters(LLAMA)
+    assert total(preferences) == total(QLORA) + reference
+
+
+def test_preferences_learned_by_all_weights_hold_the_model_twice() -> None:
+    alone, both = FULL, replace(FULL, preference=True, lines=2)
+    assert total(both) - total(alone) == 4 * LLAMA.parameters
 
 
 def test_what_is_computed_in_depends_on_the_device() -> None:

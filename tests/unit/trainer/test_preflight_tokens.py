@@ -33,6 +33,15 @@ def test_a_text_is_counted_with_what_a_run_adds() -> None:
     assert counter.lengths(Shape.TEXT, {"text": "a b c</s>"}) == [1 + 3 + 1]
 
 
+def test_the_tokenizers_own_limits_do_not_count() -> None:
+    given = files()
+    tokenizer = Tokenizer.from_str(given["tokenizer.json"].decode())
+    tokenizer.enable_truncation(3)
+    tokenizer.enable_padding(length=16)
+    counter = TokenCounter(given | {"tokenizer.json": tokenizer.to_str().encode()})
+    assert counter.lengths(Shape.TEXT, {"text": "a b c d e"}) == [1 + 5 + 1]
+
+
 def test_a_pair_is_one_sequence_or_for_an_encoder_decoder_two() -> None:
     row = {"prompt": "a b ", "completion": "c"}
     counter = TokenCounter(files())

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from luthier_trainer.run import schedule
-from luthier_trainer.run.schedule import ByTime, LastJudged, is_judged
+from luthier_trainer.run.schedule import ByTime, Judged, is_judged
 
 
 class Clock:
@@ -65,18 +65,27 @@ def test_a_state_that_takes_long_is_saved_so_often_as_costs_a_tenth_of_the_time(
     assert wants_saving(by_time)
 
 
-def judged(step: int, *, every: int | None = 4, steps: int = 10) -> bool:
+def judged(step: int, *, every: int | None = 4, steps: int = 10, epoch: int = 10) -> bool:
     arguments = SimpleNamespace(eval_strategy="steps" if every else "no", eval_steps=every)
     state: Any = SimpleNamespace(global_step=step, max_steps=steps)
     control = SimpleNamespace(should_evaluate=True)
-    LastJudged().on_step_end(arguments, state, control)
-    assert control.should_evaluate == is_judged(arguments, state)
-    return is_judged(arguments, state)
+    Judged(epoch).on_step_end(arguments, state, control)
+    assert control.should_evaluate == is_judged(arguments, state, epoch)
+    return is_judged(arguments, state, epoch)
 
 
 def test_every_so_many_steps_are_judged_and_the_last() -> None:
     assert [step for step in range(11) if judged(step)] == [4, 8, 10]
     assert [step for step in range(9) if judged(step, steps=8)] == [4, 8]
+
+
+def test_what_is_published_on_the_way_is_judged() -> None:
+    assert [step for step in range(25) if judged(step, every=9, steps=24, epoch=6)] == [
+        9,
+        12,
+        18,
+        24,
+    ]
 
 
 def test_nothing_is_judged_without_validation_rows() -> None:

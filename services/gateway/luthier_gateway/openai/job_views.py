@@ -127,7 +127,11 @@ def to_checkpoints(job: _Job) -> list[dict[str, Any]]:
 def _checkpoint(
     job: _Job, public_id: str, model: str, step: int, made: Timestamp, figures: Mapping[str, float]
 ) -> dict[str, Any]:
-    known = [name for name in _CHECKPOINT_METRICS if math.isfinite(figures.get(name, math.nan))]
+    # Every judgement reads the whole validation file.
+    shown = {
+        name: figures.get(name.removeprefix("full_"), math.nan) for name in _CHECKPOINT_METRICS
+    }
+    known = {name: value for name, value in shown.items() if math.isfinite(value)}
     return {
         "id": public_id,
         "object": "fine_tuning.job.checkpoint",
@@ -135,7 +139,7 @@ def _checkpoint(
         "fine_tuned_model_checkpoint": model,
         "fine_tuning_job_id": id_of(job.name),
         "step_number": step,
-        "metrics": {"step": step, **{name: figures[name] for name in known}},
+        "metrics": {"step": step, **known},
     }
 
 

@@ -167,14 +167,21 @@ async def _speed(
     for model in device.models:
         found = await calibrations.find(model, inventory.architecture, mode, setup.base)
         points += found.points if found is not None else []
-    alike = [point for point in points if point.gradient_checkpointing == setup.checkpointing]
+    alike = [
+        point
+        for point in points
+        if point.gradient_checkpointing == setup.checkpointing
+        and point.preference == setup.preference
+    ]
     near = [point for point in alike if _distance(point, inventory) <= _COMPARABLE_FACTOR]
     if not near:
         what = f"{inventory.architecture} in {Precision.Name(setup.base)}"
         size = " of about this size" if alike else ""
         recomputed = " with checkpointing" if setup.checkpointing else ""
+        what += " on preferences" if setup.preference else ""
         return None, f"no run of {what}{recomputed}{size} has been measured on {device.name}"
-    point = min(near, key=lambda point: _distance(point, inventory))
+    # The newest of the nearest: runs have become faster since.
+    point = min(reversed(near), key=lambda point: _distance(point, inventory))
     speed = point.tokens_per_second * point.parameter_count / inventory.parameters
     return speed, (
         f"{point.tokens_per_second:,.0f} tokens/s were measured with {point.parameter_count:,} "

@@ -54,6 +54,7 @@ async def preflight(
         chosen=estimates[0],
         alternatives=estimates[1:],
         serving=serving(inventory, setup, devices.classes),
+        least_memory_bytes=_least(setup, inventory, devices.shown),
     )
 
 
@@ -127,6 +128,7 @@ def check_fits(setup: Setup, inventory: Inventory, own: DeviceClass) -> None:
 
 
 def _least(setup: Setup, inventory: Inventory, own: DeviceClass) -> int:
+    """Return the peak memory of the smallest passes of a job."""
     smallest = replace(setup.in_parts(), checkpointing=True)
     return estimate(inventory, smallest, own.machine).total_bytes
 

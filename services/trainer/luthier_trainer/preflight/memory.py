@@ -90,6 +90,8 @@ def estimate(
     compute = setup.computing(has_bfloat16=machine.has_bfloat16)
     trainable = setup.trainable_parameters(inventory)
     weights, scales = weight_bytes(inventory, setup, compute)
+    if setup.preference:  # the reference: another model or, beside LoRA, another adapter
+        weights += inventory.parameters * BYTES[setup.base] if setup.full else trainable * _FLOAT32
     gradients = trainable * (BYTES[setup.base] if setup.full else _FLOAT32)
     held = kept(inventory, setup, compute, cpu=machine.cpu)
     head = _head_bytes(inventory, setup, machine, compute, whole_logits=whole_logits)

@@ -37,6 +37,8 @@ class TokenCounter:
         try:
             config = json.loads(files.get(_CONFIG, b"{}"))
             self._tokenizer = Tokenizer.from_str(files[_TOKENIZER].decode())
+            self._tokenizer.no_truncation()  # a run's neither cuts nor pads
+            self._tokenizer.no_padding()
             source = files[_TEMPLATE].decode() if _TEMPLATE in files else _source(config)
             self._template = _environment().from_string(source) if source else None
         except Exception as error:

@@ -35,6 +35,7 @@ _AWAY_SECONDS = 600.0
 """How long the store may be away where a run cannot go on without it."""
 _RETRY_SECONDS = 1.0
 _GIVE_BACK_SECONDS = 15.0
+_LAST_SECONDS = 60.0
 """For committing the last state; it is on this machine's disk, too."""
 _TRAINING_ROWS, _VALIDATION_ROWS = "training.jsonl", "validation.jsonl"
 _REGRESSION_ROWS = "regression.jsonl"
@@ -57,7 +58,7 @@ async def run(settings: RunSettings) -> int:
     blobs = Blobs(store)
     board = Board()
     # Told to stop (a drain, a node's shutdown, a job of higher priority), it gives its device back.
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, board.pause.set)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, board.give_back)
     async with connect(settings.trainer_address, signer=signer) as channel:
         identity = service_identity(project_of(job.name), "run")
         stub = RunServiceStub(channel.with_identity(identity))
@@ -71,11 +72,9 @@ async def run(settings: RunSettings) -> int:
             outputs = await asyncio.to_thread(tune, inputs, board)
             project = project_of(job.name)
             result = await _patiently(lambda: _store(blobs, project, outputs), board)
-            await keeper.flush()  # what is still to be published on the way, before it ends
+            await _flush(keeper, _LAST_SECONDS)  # what is still to be published on the way
         except GaveBack:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_GIVE_BACK_SECONDS):
-                    await keeper.flush()
+            await _flush(keeper, _GIVE_BACK_SECONDS if board.hurry.is_set() else _LAST_SECONDS)
             logger.info("gave back", extra={"job": job.name})
             return EXIT_GAVE_BACK
         except Stopped:
@@ -99,6 +98,14 @@ async def run(settings: RunSettings) -> int:
             await asyncio.gather(*working, return_exceptions=True)
         await reporter.succeed(result)
     return 0
+
+
+async def _flush(keeper: Keeper, seconds: float) -> None:
+    """Give out what is left, again and again while services are away, for so long at most."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            while not await keeper.flush():  # noqa: ASYNC110 - services are waited for
+                await asyncio.sleep(_RETRY_SECONDS)
 
 
 async def _patiently(work: Callable[[], Awaitable[T]], board: Board) -> T:

@@ -149,7 +149,10 @@ def step_figures(history: Sequence[Mapping[str, float]], step: int) -> dict[str,
         for name, key in _TRAINED.items()
         if key in entry
     }
-    return figures | _judged(history, step)
+    before = {
+        name: value for entry in history for name, value in entry.items() if name.startswith(BASE)
+    }
+    return before | figures | _judged(history, step)
 
 
 def _judged(history: Sequence[Mapping[str, float]], step: int) -> dict[str, float]:

@@ -87,12 +87,22 @@ class Asker:
             do_sample=False,
             use_cache=True,
             pad_token_id=pad,
-            eos_token_id=self.tokenizer.eos_token_id,
+            eos_token_id=end_tokens(model, self.tokenizer),
         )
         start = 0 if self.seq2seq else longest
         return [
             str(self.tokenizer.decode(line[start:], skip_special_tokens=True)) for line in written
         ]
+
+
+def end_tokens(model: Any, tokenizer: Any) -> list[int]:
+    """Return the tokens that end an answer when it is served: the model's own and the tokenizer's.
+
+    Chat models end a turn with a token that often is not the tokenizer's end of text.
+    """
+    own = model.generation_config.eos_token_id
+    ends = own if isinstance(own, list) else [own]
+    return sorted({token for token in (*ends, tokenizer.eos_token_id) if token is not None})
 
 
 def compare(answers: Sequence[str], expected: Sequence[str]) -> dict[str, float]:

@@ -56,9 +56,9 @@ class Keeper:
             await self.flush()
             await asyncio.sleep(_LOOK_SECONDS)
 
-    async def flush(self) -> None:
+    async def flush(self) -> bool:
         """Publish the snapshots that wait, and commit the newest of the states: an older one has
-        had its day."""
+        had its day. Return whether nothing is left to be done."""
         async with self._lock:  # the last flush waits for one under way
             newest: Path | None = None
             while not self._board.states.empty():
@@ -72,6 +72,7 @@ class Keeper:
                 if not await self._try(self._publish(snapshot), f"snapshot {snapshot.step}"):
                     self._board.snapshots.put(snapshot)
                     break
+            return self._board.states.empty() and self._board.snapshots.empty()
 
     async def _try(self, work: Coroutine[None, None, None], what: str) -> bool:
         """Return whether it is done, or can never be."""

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import queue
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 TRANSIENT = (Unavailable, DeadlineExceeded, ResourceExhausted)
 """Errors that waiting cures."""
 _REPORT_SECONDS = 1.0
+_START_SECONDS = 1800.0
 _COMPLETE_SECONDS = 60.0
 """How long the trainer may be away while a run wants to commit."""
 
@@ -64,6 +66,8 @@ class Board:
         self.stop = threading.Event()
         self.pause = threading.Event()
         """Set when the run must save its state and end."""
+        self.hurry = threading.Event()
+        """Set when it must do so within seconds, or be killed."""
         self.states: queue.SimpleQueue[Path] = queue.SimpleQueue()
         """Resume states that were saved and are to be committed, oldest first."""
         self.snapshots: queue.SimpleQueue[Snapshot] = queue.SimpleQueue()
@@ -73,6 +77,11 @@ class Board:
         """Have a sentence listed with the job's events."""
         logger.info(message)
         self.messages.put(message)
+
+    def give_back(self) -> None:
+        """Have the run save its state and end, within seconds."""
+        self.hurry.set()
+        self.pause.set()
 
     def check(self) -> None:
         """Stopped or GaveBack, once the run has been told to."""
@@ -95,14 +104,18 @@ class Reporter:
     async def run(self) -> None:
         """Report every second until told to stop, or cancelled.
 
-        Once the first step is done, only while there are signs of life: a run whose training
-        hangs must fall silent, so that it is noticed.
+        Only while there are signs of life: a run whose training hangs must fall silent, so that
+        it is noticed. Before the first step they may be half an hour apart.
         """
-        beats = -1
+        beats, since = -1, time.monotonic()
         while not self._board.stop.is_set():
+            if beats != self._board.beats:
+                beats, since, alive = self._board.beats, time.monotonic(), True
+            else:
+                starts = not self._board.progress.step
+                alive = starts and time.monotonic() - since < _START_SECONDS
             try:
-                if beats != self._board.beats or not self._board.progress.step:
-                    beats = self._board.beats
+                if alive:
                     await self.report()
             except (Aborted, NotFound):
                 self._board.stop.set()

@@ -13,17 +13,21 @@ A folder without a sound manifest does not count. Nothing is pickled.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import random
+import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
 from bitsandbytes.optim.optimizer import Optimizer8bit
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import Trainer
 
@@ -42,6 +46,7 @@ _RNG, _RNG_REST, _SCHEDULER, _STATE = (
 )
 _NEEDED = {_WEIGHTS, _OPTIMIZER, _OPTIMIZER_REST, _RNG, _RNG_REST, _SCHEDULER, _STATE}
 _KEPT = 2
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
 _BNB_STATE = Optimizer8bit._FSDP_WRAPPED_QUANT_STATE_KEY
 
 
@@ -55,10 +60,11 @@ def save(trainer: Trainer, folder: Path, best: Path | None) -> Path:
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     try:
-        save_file(_tuned(trainer.model), unfinished / _WEIGHTS)
-        _save_optimizer(trainer.optimizer, unfinished)
+        with os_errors():
+            save_file(_tuned(trainer.model), unfinished / _WEIGHTS)
+            _save_optimizer(trainer.optimizer, unfinished)
+            _save_rng(unfinished)
         _write_json(unfinished / _SCHEDULER, trainer.lr_scheduler.state_dict())
-        _save_rng(unfinished)
         trainer.state.save_to_json(str(unfinished / _STATE))
         if best is not None:
             os.link(best, unfinished / BEST)
@@ -156,10 +162,26 @@ def load_rng(state: Path) -> None:
 
 
 def save_weights(model: torch.nn.Module, file: Path) -> None:
-    """Write what is tuned to a file, which appears whole or not at all."""
+    """Write what is tuned to a file, which appears whole or not at all. OSError."""
     unfinished = file.with_name(f".{file.name}.unfinished")
-    save_file(_tuned(model), unfinished)
-    unfinished.replace(file)
+    try:
+        with os_errors():
+            save_file(_tuned(model), unfinished)
+        unfinished.replace(file)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def os_errors() -> Iterator[None]:
+    """Raise what safetensors says of the disk as what it is, an OSError."""
+    try:
+        yield
+    except SafetensorError as error:
+        number = _OS_ERROR.search(str(error))
+        if number is None:
+            raise
+        raise OSError(int(number.group(1)), str(error)) from error
 
 
 def _tuned(model: torch.nn.Module) -> dict[str, torch.Tensor]:

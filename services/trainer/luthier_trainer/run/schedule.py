@@ -13,12 +13,14 @@ _MOST_SHARE = 0.1
 """Of a run's time: where saving takes long, states are further apart."""
 
 
-def is_judged(arguments: Any, state: Any) -> bool:
-    """Whether the model of this step is judged: every so many steps, and at the end."""
-    if arguments.eval_strategy != "steps" or not state.global_step:
+def is_judged(arguments: Any, state: Any, steps_per_epoch: int) -> bool:
+    """Whether the model of this step is judged: every so many steps, where it is published, and at
+    the end."""
+    step = state.global_step
+    if arguments.eval_strategy != "steps" or not step:
         return False
-    last = state.global_step >= state.max_steps
-    return bool(last or state.global_step % arguments.eval_steps == 0)
+    published = is_published(step, steps_per_epoch, state.max_steps)
+    return bool(published or step >= state.max_steps or step % arguments.eval_steps == 0)
 
 
 def is_published(step: int, steps_per_epoch: int, max_steps: int) -> bool:
@@ -28,12 +30,15 @@ def is_published(step: int, steps_per_epoch: int, max_steps: int) -> bool:
     return 0 < step < max_steps and step >= first and step % steps_per_epoch == 0
 
 
-class LastJudged(TrainerCallback):  # type: ignore[misc]
-    """Has the last step judged, whatever its number."""
+class Judged(TrainerCallback):  # type: ignore[misc]
+    """Has those steps judged that are to be, and no others."""
+
+    def __init__(self, steps_per_epoch: int) -> None:
+        self._steps_per_epoch = steps_per_epoch
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Ask for it."""
-        control.should_evaluate = is_judged(args, state)
+        control.should_evaluate = is_judged(args, state, self._steps_per_epoch)
 
 
 class ByTime(TrainerCallback):  # type: ignore[misc]

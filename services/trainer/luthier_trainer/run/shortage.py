@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 from luthier_common.errors import FailedPrecondition
+
+_SHORT = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
+"""What torch says in errors that have no type of their own."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory is short: of a GPU, or of the machine."""
-    return isinstance(
-        error, torch.OutOfMemoryError | MemoryError
-    ) or "can't allocate memory" in str(error)
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
+        words in str(error) for words in _SHORT
+    )
+
+
+@contextlib.contextmanager
+def holding(what: str) -> Iterator[None]:
+    """FailedPrecondition where the memory does not hold `what`."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise too_large(what, str(error)) from error
 
 
 def too_large(what: str, short: str) -> FailedPrecondition:

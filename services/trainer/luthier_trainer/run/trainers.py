@@ -7,11 +7,12 @@ saved as `resume_state` has it; and a run that is told to gives its device back 
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import math
 import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,8 @@ class Course:
     """The type of autocast without a GPU; None for none."""
     snapshot: Callable[[Any, Path], object] | None
     """Saves the adapter to a folder; None where there is none to publish."""
+    loss_scale: float = field(default=1.0, kw_only=True)
+    """What losses are multiplied by on the way back, so that float16 holds small gradients."""
     sums: Counter[str] = field(default_factory=Counter)
     """What the training steps since the last log have scored."""
 
@@ -119,7 +122,7 @@ class StepTrainer(Trainer):  # type: ignore[misc]
         """Return a micro-batch's share of the step's mean loss."""
         with self._autocast():
             sums = self.score(model, inputs)
-        loss: torch.Tensor = sums["loss"] / num_items_in_batch
+        loss: torch.Tensor = sums["loss"] / num_items_in_batch * self.course.loss_scale
         self.course.sums.update({name: float(value.detach()) for name, value in sums.items()})
         return loss
 
@@ -135,7 +138,11 @@ class StepTrainer(Trainer):  # type: ignore[misc]
                     super(StepTrainer, self).training_step(model, part, items)
                     for part in self.parts(inputs, self._lines(inputs))
                 ]
-                return torch.stack(losses).sum()
+                if self._unscaled(model):
+                    return torch.stack(losses).sum() / self.course.loss_scale
+                self.course.loss_scale /= 2
+                self.course.sums = before.copy()
+                continue
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -197,15 +204,20 @@ class StepTrainer(Trainer):  # type: ignore[misc]
 
     def give_state(self) -> None:
         """Save the state and have it committed; a full disk leaves the one before in force."""
-        try:
+        with self._room_for(
+            "the run's state; it goes on, and a fault would take it back to the state before"
+        ):
             self.course.board.states.put(self.save_state())
+
+    @contextlib.contextmanager
+    def _room_for(self, what: str) -> Iterator[None]:
+        """Say so where the disk has none, and go on."""
+        try:
+            yield
         except OSError as error:
             if not is_disk_full(error):
                 raise
-            self.course.board.say(
-                "There is no room on the disk for the run's state; it goes on, and a fault would "
-                "take it back to the state before"
-            )
+            self.course.board.say(f"There is no room on the disk for {what}")
 
     def _beat(self) -> None:
         """Between two batches: a sign of life, and perhaps the end."""
@@ -228,6 +240,18 @@ class StepTrainer(Trainer):  # type: ignore[misc]
 
     def _lines(self, inputs: Tensors) -> int:
         return min(self.course.lines or 2**31, len(inputs["input_ids"]))
+
+    def _unscaled(self, model: Any) -> bool:
+        """Take the scale out of the gradients; False, and none of them left, if it was too much."""
+        if self.course.loss_scale == 1:
+            return True
+        gradients = [one.grad for one in model.parameters() if one.grad is not None]
+        if not all(bool(torch.isfinite(gradient).all()) for gradient in gradients):
+            model.zero_grad()
+            return False
+        for gradient in gradients:
+            gradient.div_(self.course.loss_scale)
+        return True
 
     def _shrink(self, model: Any, inputs: Tensors, short: str) -> None:
         lines, tokens = self._lines(inputs), self._divisible_tokens(inputs)
@@ -261,8 +285,9 @@ class StepTrainer(Trainer):  # type: ignore[misc]
     def _keep_if_best(self, loss: float) -> None:
         best = self.state.best_metric
         if math.isfinite(loss) and (best is None or loss < best):
-            self.state.best_metric, self.state.best_global_step = loss, self.state.global_step
-            resume_state.save_weights(self.model, self.course.folder / resume_state.BEST)
+            with self._room_for("the best weights so far; those before stay the best"):
+                resume_state.save_weights(self.model, self.course.folder / resume_state.BEST)
+                self.state.best_metric, self.state.best_global_step = loss, self.state.global_step
 
     def _prepare_for_training(self, *args: Any, **options: Any) -> Any:
         """Judge what is to be judged before the loop: at the very start, the untuned model."""
@@ -271,7 +296,8 @@ class StepTrainer(Trainer):  # type: ignore[misc]
             self._judge_untuned()
         # A resumed run may have been stopped on its way to a judgement.
         judged = {entry["step"] for entry in self.state.log_history if "eval_loss" in entry}
-        if is_judged(self.args, self.state) and self.state.global_step not in judged:
+        due = is_judged(self.args, self.state, self.course.sampler.steps)
+        if due and self.state.global_step not in judged:
             self.evaluate()
         self._give_earlier_snapshots()
         self._give_snapshot()
@@ -295,12 +321,13 @@ class StepTrainer(Trainer):  # type: ignore[misc]
         save = self.course.snapshot
         if save is not None and self._publishes(step := self.state.global_step):
             folder = self._snapshot_folder(step)
-            if not folder.exists():
-                unfinished = folder.with_name(f".{folder.name}.unfinished")
-                shutil.rmtree(unfinished, ignore_errors=True)
-                save(self.model, unfinished)
-                unfinished.rename(folder)
-            self._put_snapshot(step)
+            with self._room_for(f"the checkpoint of step {step}, which is not published"):
+                if not folder.exists():
+                    unfinished = folder.with_name(f".{folder.name}.unfinished")
+                    shutil.rmtree(unfinished, ignore_errors=True)
+                    save(self.model, unfinished)
+                    unfinished.rename(folder)
+                self._put_snapshot(step)
 
     def _give_earlier_snapshots(self) -> None:
         """Have those published that a fault has kept from it; repeating it changes nothing."""

@@ -13,7 +13,7 @@ import torch
 from luthier.trainer.v1.training_job_pb2 import Measurement
 from luthier.trainer.v1.tuning_pb2 import Optimizer, Precision, ResolvedHyperparameters, TuningMode
 from luthier_common.errors import PlatformError
-from peft import PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PrinterCallback, set_seed
 
 from luthier_trainer.gates import BASE
@@ -36,7 +36,8 @@ from luthier_trainer.run.model import (
 )
 from luthier_trainer.run.report import Board, GaveBack, Stopped
 from luthier_trainer.run.rows import Question, Row
-from luthier_trainer.run.schedule import ByTime, LastJudged
+from luthier_trainer.run.schedule import ByTime, Judged
+from luthier_trainer.run.shortage import holding
 from luthier_trainer.run.task import Task
 from luthier_trainer.run.trainers import Course, StepTrainer
 
@@ -44,6 +45,8 @@ STATES = "states"
 """The folder of resume states, below a job's."""
 _EVALUATIONS = 10
 _WARMUP_SHARE = 0.05
+_FP16_SCALE = 2.0**15
+"""Of losses: a power of two, halved when it is too much (Micikevicius et al. 2017, section 3.2)."""
 _ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 _OPTIMIZERS = {
     Optimizer.ADAMW: "adamw_torch",
@@ -121,7 +124,8 @@ def tune(inputs: Inputs, board: Board) -> Outputs:
     material = _read(inputs, task, tokenizer)
     board.check()
     set_seed(inputs.seed % 2**32)  # peft draws its matrices
-    model = _tunable(load_model(inputs.model, chosen), inputs)
+    with holding("the model"):
+        model = _tunable(load_model(inputs.model, chosen), inputs)
     fused_lora.fuse(model)
     packs = task.packs(model, material.rows.rows[0], tokenizer.pad_token_id, chosen)
     most = most_tokens(chosen) if packs else 0
@@ -137,7 +141,7 @@ def tune(inputs: Inputs, board: Board) -> Outputs:
         eval_dataset=material.judged or None,
         data_collator=collator,
         processing_class=tokenizer,
-        callbacks=[curves, GradientCheck(), LastJudged(), ByTime()],
+        callbacks=[curves, GradientCheck(), Judged(course.sampler.steps), ByTime()],
     )
     trainer.remove_callback(PrinterCallback)  # the board tells, and the log
     _describe(trainer.model, inputs, material.rows, board)
@@ -191,6 +195,7 @@ def _course(
         regression_collator=replace(task, preference=False).collator(pad, most=0),
         lines=chosen.micro_batch_size,
         mixed=None if torch.cuda.is_available() else mixed,
+        loss_scale=_FP16_SCALE if compute_dtype(chosen) == torch.float16 else 1.0,
         snapshot=None
         if chosen.tuning_mode == TuningMode.FULL
         else lambda model, target: _save_adapter(model, target, inputs.model_name),
@@ -201,7 +206,8 @@ def _train(trainer: StepTrainer, folder: Path) -> None:
     state = resume_state.newest(folder / STATES)
     begun = resume_state.step_of(state) if state else 0
     try:
-        trainer.train(resume_from_checkpoint=str(state) if state else None)
+        with holding("the model, its gradients and its optimizer"):
+            trainer.train(resume_from_checkpoint=str(state) if state else None)
         if trainer.state.global_step > begun:
             trainer.give_state()  # so that the evidence is all that is left to do
     except GaveBack:
@@ -225,7 +231,11 @@ def _tunable(model: Any, inputs: Inputs) -> Any:
     if chosen.tuning_mode == TuningMode.FULL:
         return model
     if inputs.start_adapter is not None:
-        return PeftModel.from_pretrained(model, inputs.start_adapter, is_trainable=True)
+        config = LoraConfig.from_pretrained(inputs.start_adapter)
+        config.inference_mode, config.lora_dropout = False, chosen.lora_dropout
+        return PeftModel.from_pretrained(
+            model, inputs.start_adapter, is_trainable=True, config=config
+        )
     return get_peft_model(model, lora_config(model, chosen))
 
 
@@ -329,5 +339,6 @@ def _save_adapter(model: Any, target: Path, base: str) -> list[Path]:
     config.base_model_name_or_path = base
     config.target_modules = sorted(config.target_modules)  # the same run makes the same bytes
     # Without embeddings, whose vocabulary peft would look up on a hub.
-    model.save_pretrained(target, save_embedding_layers=False, selected_adapters=["default"])
+    with resume_state.os_errors():
+        model.save_pretrained(target, save_embedding_layers=False, selected_adapters=["default"])
     return [target / name for name in _ADAPTER_FILES]

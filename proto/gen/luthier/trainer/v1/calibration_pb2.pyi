@@ -35,13 +35,15 @@ class Calibration(_message.Message):
     def __init__(self, name: _Optional[str] = ..., device_class: _Optional[str] = ..., architecture: _Optional[str] = ..., tuning_mode: _Optional[_Union[_tuning_pb2.TuningMode, str]] = ..., base_precision: _Optional[_Union[_tuning_pb2.Precision, str]] = ..., points: _Optional[_Iterable[_Union[CalibrationPoint, _Mapping]]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., etag: _Optional[str] = ...) -> None: ...
 
 class CalibrationPoint(_message.Message):
-    __slots__ = ("parameter_count", "tokens_per_second", "gradient_checkpointing", "peak_memory_bytes")
+    __slots__ = ("parameter_count", "tokens_per_second", "gradient_checkpointing", "peak_memory_bytes", "preference")
     PARAMETER_COUNT_FIELD_NUMBER: _ClassVar[int]
     TOKENS_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
     GRADIENT_CHECKPOINTING_FIELD_NUMBER: _ClassVar[int]
     PEAK_MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    PREFERENCE_FIELD_NUMBER: _ClassVar[int]
     parameter_count: int
     tokens_per_second: float
     gradient_checkpointing: bool
     peak_memory_bytes: int
-    def __init__(self, parameter_count: _Optional[int] = ..., tokens_per_second: _Optional[float] = ..., gradient_checkpointing: _Optional[bool] = ..., peak_memory_bytes: _Optional[int] = ...) -> None: ...
+    preference: bool
+    def __init__(self, parameter_count: _Optional[int] = ..., tokens_per_second: _Optional[float] = ..., gradient_checkpointing: _Optional[bool] = ..., peak_memory_bytes: _Optional[int] = ..., preference: _Optional[bool] = ...) -> None: ...

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from luthier.trainer.v1 import tuning_pb2 as luthier_dot_trainer_dot_v1_dot_tuning__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"luthier/trainer/v1/preflight.proto\x12\x12luthier.trainer.v1\x1a\x1fluthier/trainer/v1/tuning.proto\"\xa5\x02\n\tPreflight\x12.\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32 .luthier.trainer.v1.DataEstimate\x12\x1c\n\x14trainable_parameters\x18\x02 \x01(\x03\x12\x18\n\x10total_parameters\x18\x03 \x01(\x03\x12\x39\n\x06\x63hosen\x18\x04 \x01(\x0b\x32).luthier.trainer.v1.ConfigurationEstimate\x12?\n\x0c\x61lternatives\x18\x05 \x03(\x0b\x32).luthier.trainer.v1.ConfigurationEstimate\x12\x34\n\x07serving\x18\x06 \x01(\x0b\x32#.luthier.trainer.v1.ServingEstimate\"\xdf\x01\n\x0c\x44\x61taEstimate\x12\x1a\n\x12\x61\x63\x63\x65pted_row_count\x18\x01 \x01(\x03\x12\x19\n\x11refused_row_count\x18\x02 \x01(\x03\x12\x34\n\x0crefused_rows\x18\x03 \x03(\x0b\x32\x1e.luthier.trainer.v1.RefusedRow\x12\x18\n\x10tokens_per_epoch\x18\x04 \x01(\x03\x12\x19\n\x11sampled_row_count\x18\x05 \x01(\x03\x12\x17\n\x0ftruncated_share\x18\x06 \x01(\x01\x12\x14\n\x0cpadded_share\x18\x07 \x01(\x01\"*\n\nRefusedRow\x12\x0c\n\x04line\x18\x01 \x01(\x03\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\xfd\x02\n\x15\x43onfigurationEstimate\x12\x13\n\x0b\x64\x65scription\x18\x01 \x01(\t\x12\x33\n\x0btuning_mode\x18\x02 \x01(\x0e\x32\x1e.luthier.trainer.v1.TuningMode\x12\x35\n\x0e\x62\x61se_precision\x18\x03 \x01(\x0e\x32\x1d.luthier.trainer.v1.Precision\x12\x18\n\x10micro_batch_size\x18\x04 \x01(\x05\x12\x13\n\x0bline_tokens\x18\x05 \x01(\x05\x12\x1e\n\x16gradient_checkpointing\x18\x06 \x01(\x08\x12\x30\n\toptimizer\x18\x07 \x01(\x0e\x32\x1d.luthier.trainer.v1.Optimizer\x12\x32\n\x06memory\x18\x08 \x01(\x0b\x32\".luthier.trainer.v1.MemoryEstimate\x12.\n\x07\x64\x65vices\x18\t \x03(\x0b\x32\x1d.luthier.trainer.v1.DeviceFit\"\xd1\x01\n\x0eMemoryEstimate\x12\x14\n\x0cweight_bytes\x18\x01 \x01(\x03\x12\x1a\n\x12quantization_bytes\x18\x02 \x01(\x03\x12\x15\n\radapter_bytes\x18\x03 \x01(\x03\x12\x16\n\x0egradient_bytes\x18\x04 \x01(\x03\x12\x17\n\x0foptimizer_bytes\x18\x05 \x01(\x03\x12\x18\n\x10\x61\x63tivation_bytes\x18\x06 \x01(\x03\x12\x13\n\x0btotal_bytes\x18\x07 \x01(\x03\x12\x16\n\x0eoverhead_bytes\x18\x08 \x01(\x03\"\xd0\x01\n\tDeviceFit\x12\x14\n\x0c\x64\x65vice_class\x18\x01 \x01(\t\x12\x14\n\x0cmemory_bytes\x18\x02 \x01(\x03\x12\x0c\n\x04\x66its\x18\x03 \x01(\x08\x12\x14\n\x07seconds\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x19\n\x0c\x64\x65vice_hours\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x11\n\x04\x63ost\x18\x06 \x01(\x01H\x02\x88\x01\x01\x12\r\n\x05\x62\x61sis\x18\x07 \x01(\t\x12\x10\n\x08\x63urrency\x18\x08 \x01(\tB\n\n\x08_secondsB\x0f\n\r_device_hoursB\x07\n\x05_cost\"\xa1\x01\n\x0fServingEstimate\x12\x12\n\nbase_bytes\x18\x01 \x01(\x03\x12\x15\n\radapter_bytes\x18\x02 \x01(\x03\x12/\n\x07\x64\x65vices\x18\x03 \x03(\x0b\x32\x1e.luthier.trainer.v1.DeviceNeed\x12\x32\n\x07\x65ngines\x18\x04 \x03(\x0b\x32!.luthier.trainer.v1.EngineSupport\"O\n\nDeviceNeed\x12\x14\n\x0c\x64\x65vice_class\x18\x01 \x01(\t\x12\x14\n\x0c\x64\x65vice_count\x18\x02 \x01(\x05\x12\x15\n\radapter_count\x18\x03 \x01(\x05\"B\n\rEngineSupport\x12\x0e\n\x06\x65ngine\x18\x01 \x01(\t\x12\x11\n\tsupported\x18\x02 \x01(\x08\x12\x0e\n\x06reason\x18\x03 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"luthier/trainer/v1/preflight.proto\x12\x12luthier.trainer.v1\x1a\x1fluthier/trainer/v1/tuning.proto\"\xc1\x02\n\tPreflight\x12.\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32 .luthier.trainer.v1.DataEstimate\x12\x1c\n\x14trainable_parameters\x18\x02 \x01(\x03\x12\x18\n\x10total_parameters\x18\x03 \x01(\x03\x12\x39\n\x06\x63hosen\x18\x04 \x01(\x0b\x32).luthier.trainer.v1.ConfigurationEstimate\x12?\n\x0c\x61lternatives\x18\x05 \x03(\x0b\x32).luthier.trainer.v1.ConfigurationEstimate\x12\x34\n\x07serving\x18\x06 \x01(\x0b\x32#.luthier.trainer.v1.ServingEstimate\x12\x1a\n\x12least_memory_bytes\x18\x07 \x01(\x03\"\xdf\x01\n\x0c\x44\x61taEstimate\x12\x1a\n\x12\x61\x63\x63\x65pted_row_count\x18\x01 \x01(\x03\x12\x19\n\x11refused_row_count\x18\x02 \x01(\x03\x12\x34\n\x0crefused_rows\x18\x03 \x03(\x0b\x32\x1e.luthier.trainer.v1.RefusedRow\x12\x18\n\x10tokens_per_epoch\x18\x04 \x01(\x03\x12\x19\n\x11sampled_row_count\x18\x05 \x01(\x03\x12\x17\n\x0ftruncated_share\x18\x06 \x01(\x01\x12\x14\n\x0cpadded_share\x18\x07 \x01(\x01\"*\n\nRefusedRow\x12\x0c\n\x04line\x18\x01 \x01(\x03\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\xfd\x02\n\x15\x43onfigurationEstimate\x12\x13\n\x0b\x64\x65scription\x18\x01 \x01(\t\x12\x33\n\x0btuning_mode\x18\x02 \x01(\x0e\x32\x1e.luthier.trainer.v1.TuningMode\x12\x35\n\x0e\x62\x61se_precision\x18\x03 \x01(\x0e\x32\x1d.luthier.trainer.v1.Precision\x12\x18\n\x10micro_batch_size\x18\x04 \x01(\x05\x12\x13\n\x0bline_tokens\x18\x05 \x01(\x05\x12\x1e\n\x16gradient_checkpointing\x18\x06 \x01(\x08\x12\x30\n\toptimizer\x18\x07 \x01(\x0e\x32\x1d.luthier.trainer.v1.Optimizer\x12\x32\n\x06memory\x18\x08 \x01(\x0b\x32\".luthier.trainer.v1.MemoryEstimate\x12.\n\x07\x64\x65vices\x18\t \x03(\x0b\x32\x1d.luthier.trainer.v1.DeviceFit\"\xd1\x01\n\x0eMemoryEstimate\x12\x14\n\x0cweight_bytes\x18\x01 \x01(\x03\x12\x1a\n\x12quantization_bytes\x18\x02 \x01(\x03\x12\x15\n\radapter_bytes\x18\x03 \x01(\x03\x12\x16\n\x0egradient_bytes\x18\x04 \x01(\x03\x12\x17\n\x0foptimizer_bytes\x18\x05 \x01(\x03\x12\x18\n\x10\x61\x63tivation_bytes\x18\x06 \x01(\x03\x12\x13\n\x0btotal_bytes\x18\x07 \x01(\x03\x12\x16\n\x0eoverhead_bytes\x18\x08 \x01(\x03\"\xd0\x01\n\tDeviceFit\x12\x14\n\x0c\x64\x65vice_class\x18\x01 \x01(\t\x12\x14\n\x0cmemory_bytes\x18\x02 \x01(\x03\x12\x0c\n\x04\x66its\x18\x03 \x01(\x08\x12\x14\n\x07seconds\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x19\n\x0c\x64\x65vice_hours\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x11\n\x04\x63ost\x18\x06 \x01(\x01H\x02\x88\x01\x01\x12\r\n\x05\x62\x61sis\x18\x07 \x01(\t\x12\x10\n\x08\x63urrency\x18\x08 \x01(\tB\n\n\x08_secondsB\x0f\n\r_device_hoursB\x07\n\x05_cost\"\xa1\x01\n\x0fServingEstimate\x12\x12\n\nbase_bytes\x18\x01 \x01(\x03\x12\x15\n\radapter_bytes\x18\x02 \x01(\x03\x12/\n\x07\x64\x65vices\x18\x03 \x03(\x0b\x32\x1e.luthier.trainer.v1.DeviceNeed\x12\x32\n\x07\x65ngines\x18\x04 \x03(\x0b\x32!.luthier.trainer.v1.EngineSupport\"O\n\nDeviceNeed\x12\x14\n\x0c\x64\x65vice_class\x18\x01 \x01(\t\x12\x14\n\x0c\x64\x65vice_count\x18\x02 \x01(\x05\x12\x15\n\radapter_count\x18\x03 \x01(\x05\"B\n\rEngineSupport\x12\x0e\n\x06\x65ngine\x18\x01 \x01(\t\x12\x11\n\tsupported\x18\x02 \x01(\x08\x12\x0e\n\x06reason\x18\x03 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,21 +33,21 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'luthier.trainer.v1.prefligh
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_PREFLIGHT']._serialized_start=92
-  _globals['_PREFLIGHT']._serialized_end=385
-  _globals['_DATAESTIMATE']._serialized_start=388
-  _globals['_DATAESTIMATE']._serialized_end=611
-  _globals['_REFUSEDROW']._serialized_start=613
-  _globals['_REFUSEDROW']._serialized_end=655
-  _globals['_CONFIGURATIONESTIMATE']._serialized_start=658
-  _globals['_CONFIGURATIONESTIMATE']._serialized_end=1039
-  _globals['_MEMORYESTIMATE']._serialized_start=1042
-  _globals['_MEMORYESTIMATE']._serialized_end=1251
-  _globals['_DEVICEFIT']._serialized_start=1254
-  _globals['_DEVICEFIT']._serialized_end=1462
-  _globals['_SERVINGESTIMATE']._serialized_start=1465
-  _globals['_SERVINGESTIMATE']._serialized_end=1626
-  _globals['_DEVICENEED']._serialized_start=1628
-  _globals['_DEVICENEED']._serialized_end=1707
-  _globals['_ENGINESUPPORT']._serialized_start=1709
-  _globals['_ENGINESUPPORT']._serialized_end=1775
+  _globals['_PREFLIGHT']._serialized_end=413
+  _globals['_DATAESTIMATE']._serialized_start=416
+  _globals['_DATAESTIMATE']._serialized_end=639
+  _globals['_REFUSEDROW']._serialized_start=641
+  _globals['_REFUSEDROW']._serialized_end=683
+  _globals['_CONFIGURATIONESTIMATE']._serialized_start=686
+  _globals['_CONFIGURATIONESTIMATE']._serialized_end=1067
+  _globals['_MEMORYESTIMATE']._serialized_start=1070
+  _globals['_MEMORYESTIMATE']._serialized_end=1279
+  _globals['_DEVICEFIT']._serialized_start=1282
+  _globals['_DEVICEFIT']._serialized_end=1490
+  _globals['_SERVINGESTIMATE']._serialized_start=1493
+  _globals['_SERVINGESTIMATE']._serialized_end=1654
+  _globals['_DEVICENEED']._serialized_start=1656
+  _globals['_DEVICENEED']._serialized_end=1735
+  _globals['_ENGINESUPPORT']._serialized_start=1737
+  _globals['_ENGINESUPPORT']._serialized_end=1803
 # @@protoc_insertion_point(module_scope)

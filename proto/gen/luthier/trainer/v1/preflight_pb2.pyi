@@ -8,20 +8,22 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Preflight(_message.Message):
-    __slots__ = ("data", "trainable_parameters", "total_parameters", "chosen", "alternatives", "serving")
+    __slots__ = ("data", "trainable_parameters", "total_parameters", "chosen", "alternatives", "serving", "least_memory_bytes")
     DATA_FIELD_NUMBER: _ClassVar[int]
     TRAINABLE_PARAMETERS_FIELD_NUMBER: _ClassVar[int]
     TOTAL_PARAMETERS_FIELD_NUMBER: _ClassVar[int]
     CHOSEN_FIELD_NUMBER: _ClassVar[int]
     ALTERNATIVES_FIELD_NUMBER: _ClassVar[int]
     SERVING_FIELD_NUMBER: _ClassVar[int]
+    LEAST_MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
     data: DataEstimate
     trainable_parameters: int
     total_parameters: int
     chosen: ConfigurationEstimate
     alternatives: _containers.RepeatedCompositeFieldContainer[ConfigurationEstimate]
     serving: ServingEstimate
-    def __init__(self, data: _Optional[_Union[DataEstimate, _Mapping]] = ..., trainable_parameters: _Optional[int] = ..., total_parameters: _Optional[int] = ..., chosen: _Optional[_Union[ConfigurationEstimate, _Mapping]] = ..., alternatives: _Optional[_Iterable[_Union[ConfigurationEstimate, _Mapping]]] = ..., serving: _Optional[_Union[ServingEstimate, _Mapping]] = ...) -> None: ...
+    least_memory_bytes: int
+    def __init__(self, data: _Optional[_Union[DataEstimate, _Mapping]] = ..., trainable_parameters: _Optional[int] = ..., total_parameters: _Optional[int] = ..., chosen: _Optional[_Union[ConfigurationEstimate, _Mapping]] = ..., alternatives: _Optional[_Iterable[_Union[ConfigurationEstimate, _Mapping]]] = ..., serving: _Optional[_Union[ServingEstimate, _Mapping]] = ..., least_memory_bytes: _Optional[int] = ...) -> None: ...
 
 class DataEstimate(_message.Message):
     __slots__ = ("accepted_row_count", "refused_row_count", "refused_rows", "tokens_per_epoch", "sampled_row_count", "truncated_share", "padded_share")
