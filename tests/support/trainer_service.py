@@ -163,7 +163,7 @@ class TrainerClient:
             training_job=run.job.name,
             epoch=run.job.epoch,
             progress=TrainingProgress(
-                step=step, total_steps=total, loss=1.0 / step, seconds_left=seconds_left
+                step=step, total_steps=total, loss=1.0 / max(1, step), seconds_left=seconds_left
             ),
         )
         return await self.run_service().ReportRun(request)

@@ -367,7 +367,7 @@ def test_small_gradients_survive_float16(llama: Path, rows: Path, tmp_path: Path
                 return loss
 
             def items(self, inputs: Any) -> int:
-                return super().items(inputs) * 1000
+                return super().items(inputs) * 100_000
 
         with mock.patch.object(task, "CausalTrainer", Noting):
             run(inputs)

@@ -314,7 +314,7 @@ def test_general_rows_are_in_every_bucket() -> None:
         assert [row >= len(LENGTHS) for row in step] == [False] * 8 + [True] * 2
 
 
-@pytest.mark.parametrize("where", ["load_model", "step"])
+@pytest.mark.parametrize("where", ["get_peft_model", "step"])
 def test_memory_that_is_short_elsewhere_ends_the_run_with_advice(
     where: str, llama: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -324,7 +324,7 @@ def test_memory_that_is_short_elsewhere_ends_the_run_with_advice(
     if where == "step":
         monkeypatch.setattr(torch.optim.AdamW, "step", short)
     else:
-        monkeypatch.setattr("luthier_trainer.run.tune.load_model", short)
+        monkeypatch.setattr("luthier_trainer.run.tune.get_peft_model", short)
     with pytest.raises(FailedPrecondition, match="does not hold the model") as caught:
         run(inputs_of(llama, rows, tmp_path, epoch_count=1))
     assert caught.value.reason == "OUT_OF_MEMORY"

@@ -142,7 +142,7 @@ def test_a_full_disk_does_not_end_the_run(
     assert resume_state.newest(tmp_path / "full" / STATES) is None
 
 
-FULL = "Error while serializing: I/O error: No space left on device (os error 28)"
+FULL_DISK = "Error while serializing: I/O error: No space left on device (os error 28)"
 """What safetensors 0.8 says of a disk that is full, as seen on one."""
 
 
@@ -155,7 +155,7 @@ def test_a_disk_that_is_full_under_safetensors_does_not_end_the_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def full(*_: Any, **__: Any) -> None:
-        raise SafetensorError(FULL)
+        raise SafetensorError(FULL_DISK)
 
     monkeypatch.setattr(resume_state, "save_file", full)
     tuned = run(inputs_of(llama, rows, tmp_path / "full", judged=True))
@@ -170,7 +170,7 @@ def test_another_error_of_safetensors_stays_one(tmp_path: Path) -> None:
     with pytest.raises(SafetensorError, match="another"), resume_state.os_errors():
         raise SafetensorError("another")
     with pytest.raises(OSError, match="No space left") as full, resume_state.os_errors():
-        raise SafetensorError(FULL)
+        raise SafetensorError(FULL_DISK)
     assert full.value.errno == errno.ENOSPC
 
 

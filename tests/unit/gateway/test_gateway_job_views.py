@@ -170,7 +170,8 @@ def test_snapshots_are_listed_newest_first_by_names_that_lead_back_to_them() -> 
     newest, oldest = to_checkpoints(one)
     assert newest["id"] == "ftckpt-1-10"
     assert newest["fine_tuned_model_checkpoint"] == "ft:starter:acme:a:b:a12:ckpt-step-10"
-    assert newest["metrics"] == {"step": 10, "valid_loss": 0.1}
+    # A judgement reads the whole validation file.
+    assert newest["metrics"] == {"step": 10, "valid_loss": 0.1, "full_valid_loss": 0.1}
     assert (oldest["step_number"], oldest["created_at"]) == (5, 105)
     place = resource("acme", "adapters", "a12-s5")
     assert place in model_names("acme", oldest["fine_tuned_model_checkpoint"])

@@ -9,7 +9,6 @@ import pytest
 from luthier.trainer.v1.preflight_pb2 import (
     ConfigurationEstimate,
     DeviceFit,
-    MemoryEstimate,
     Preflight,
 )
 from luthier.trainer.v1.training_job_pb2 import (
@@ -51,8 +50,10 @@ async def add(
         DeviceFit(device_class="cpu", seconds=1e6),
         DeviceFit(device_class=GPU, seconds=seconds),
     ]
-    chosen = ConfigurationEstimate(memory=MemoryEstimate(total_bytes=memory), devices=devices)
-    job = TrainingJob(state=state, preflight=Preflight(chosen=chosen), **fields)
+    chosen = ConfigurationEstimate(devices=devices)
+    job = TrainingJob(
+        state=state, preflight=Preflight(chosen=chosen, least_memory_bytes=memory), **fields
+    )
     return await records.create(f"projects/{project}/trainingJobs/{name}", job)
 
 

@@ -100,6 +100,7 @@ class Reporter:
         self._epoch = epoch
         self._board = board
         self._unsaid: list[str] = []
+        self._lock = asyncio.Lock()
 
     async def run(self) -> None:
         """Report every second until told to stop, or cancelled.
@@ -116,7 +117,9 @@ class Reporter:
                 alive = starts and time.monotonic() - since < _START_SECONDS
             try:
                 if alive:
-                    await self.report()
+                    # To its end, also when this is cancelled: what the trainer has recorded of a
+                    # report that breaks off, it would tell nobody.
+                    await asyncio.shield(self.report())
             except (Aborted, NotFound):
                 self._board.stop.set()
             except PlatformError as error:
@@ -125,16 +128,17 @@ class Reporter:
 
     async def report(self) -> None:
         """Report once; the messages stay until a report has taken them."""
-        while not self._board.messages.empty():
-            self._unsaid.append(self._board.messages.get())
-        request = ReportRunRequest(
-            training_job=self._job,
-            epoch=self._epoch,
-            progress=self._board.progress,
-            messages=self._unsaid,
-        )
-        response = await self._stub.ReportRun(request)
-        self._unsaid.clear()
+        async with self._lock:
+            while not self._board.messages.empty():
+                self._unsaid.append(self._board.messages.get())
+            request = ReportRunRequest(
+                training_job=self._job,
+                epoch=self._epoch,
+                progress=self._board.progress,
+                messages=self._unsaid,
+            )
+            response = await self._stub.ReportRun(request)
+            self._unsaid.clear()
         if response.stop:
             self._board.stop.set()
         if response.pause:

@@ -13,7 +13,6 @@ import math
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +24,10 @@ from trl.trainer.utils import add_fused_lm_head
 
 from luthier_trainer.gates import BASE
 from luthier_trainer.run import resume_state
+from luthier_trainer.run.course import Course
 from luthier_trainer.run.curves import step_figures
 from luthier_trainer.run.data import Collator, MixedSampler, cut
-from luthier_trainer.run.evidence import Asker, with_perplexity
+from luthier_trainer.run.evidence import with_perplexity
 from luthier_trainer.run.output_head import (
     Tensors,
     is_frozen_product,
@@ -35,46 +35,13 @@ from luthier_trainer.run.output_head import (
     score_frozen,
     score_whole,
 )
-from luthier_trainer.run.report import Board, Snapshot
+from luthier_trainer.run.report import Snapshot
 from luthier_trainer.run.rows import IGNORED, Row
 from luthier_trainer.run.schedule import is_judged, is_published
 from luthier_trainer.run.shortage import is_out_of_memory, too_large
 
 Score = Callable[[Any, Tensors], dict[str, torch.Tensor]]
 """Sums over a batch: see `StepTrainer.score`."""
-
-
-@dataclass
-class Course:
-    """What a trainer is given besides its library's own arguments."""
-
-    sampler: MixedSampler
-    board: Board
-    folder: Path
-    """Where the best weights go."""
-    states: Path
-    """Where resume states go."""
-    judged: Sequence[Row]
-    """Validation rows; may be empty."""
-    judging: Collator
-    """Its own, so that their tokens are not counted as learned."""
-    asker: Asker
-    """Has questions, where the validation rows ask any."""
-    regression: Sequence[Row]
-    """Rows that show what must not be forgotten; may be empty."""
-    regression_collator: Collator
-    lines: int
-    """Most lines of a forward pass; 0 is all of a step."""
-    line_tokens: int = field(default=0, kw_only=True)
-    """Most tokens of a forward pass of one line that rows share; 0 is all of the line."""
-    mixed: torch.dtype | None
-    """The type of autocast without a GPU; None for none."""
-    snapshot: Callable[[Any, Path], object] | None
-    """Saves the adapter to a folder; None where there is none to publish."""
-    loss_scale: float = field(default=1.0, kw_only=True)
-    """What losses are multiplied by on the way back, so that float16 holds small gradients."""
-    sums: Counter[str] = field(default_factory=Counter)
-    """What the training steps since the last log have scored."""
 
 
 class StepTrainer(Trainer):  # type: ignore[misc]

@@ -20,6 +20,7 @@ from luthier_trainer.gates import BASE
 from luthier_trainer.lines import most_tokens
 from luthier_trainer.publish import METRICS_FILE
 from luthier_trainer.run import data, fused_lora, resume_state
+from luthier_trainer.run.course import Course
 from luthier_trainer.run.curves import Curves, peak_memory_bytes, summary, write_csv
 from luthier_trainer.run.data import MixedSampler
 from luthier_trainer.run.evidence import Asker, questions_in, with_perplexity
@@ -39,7 +40,7 @@ from luthier_trainer.run.rows import Question, Row
 from luthier_trainer.run.schedule import ByTime, Judged
 from luthier_trainer.run.shortage import holding
 from luthier_trainer.run.task import Task
-from luthier_trainer.run.trainers import Course, StepTrainer
+from luthier_trainer.run.trainers import StepTrainer
 
 STATES = "states"
 """The folder of resume states, below a job's."""
