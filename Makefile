@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
-# Tests that keep every core busy run one after the other; the others, which wait a lot, in two processes.
-COMPUTING := tests/e2e tests/training
-WAITING   := -n 2 --dist loadfile tests/architecture tests/contract tests/hostile tests/rpc tests/unit
+# Whole platforms are tested one after the other; the others, which wait a lot or compute little, in three
+# processes of one thread each.
+PLATFORM := tests/e2e
+PARTS    := -n 3 --dist loadfile tests/architecture tests/contract tests/hostile tests/rpc tests/training tests/unit
 TYPED  := services scripts models/make_starter examples benchmarks tests
 
 .DEFAULT_GOAL := help
@@ -27,15 +28,15 @@ install: $(VENV)/.standalone ## Install the platform into .venv
 
 ##@ Test it
 test: $(VENV)/.dev check ## Install, then all checks and tests (long campaigns left to test-full)
-	$(BIN)/python -m pytest -m "not full" $(WAITING)
-	$(BIN)/python -m pytest -m "not full" $(COMPUTING)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not full" $(PARTS)
+	$(BIN)/python -m pytest -m "not full" $(PLATFORM)
 
 test-faults: $(VENV)/.dev ## The campaign of kills at its full count (8 minutes; part of test-full)
 	$(BIN)/python -m pytest -m full --timeout 1500 -s tests/e2e/test_faults.py
 
 test-full: $(VENV)/.dev ## The long campaigns at their full counts
-	$(BIN)/python -m pytest -m full --timeout 1500 $(WAITING)
-	$(BIN)/python -m pytest -m full --timeout 1500 $(COMPUTING)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m full --timeout 1500 $(PARTS)
+	$(BIN)/python -m pytest -m full --timeout 1500 $(PLATFORM)
 
 check: $(VENV)/.dev lint type imports proto-check ## Lint, types, import boundaries, proto lint, stub drift
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.luthier_up import run_luthier
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.full]
 
 
 @pytest.fixture(scope="module")
