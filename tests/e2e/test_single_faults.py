@@ -206,7 +206,7 @@ async def test_a_full_disk_is_told_and_costs_no_more_than_a_state(
 ) -> None:
     async with open_shop(tmp_path, snapshot, forks, faults={"full_disk": {"saves": 3}}) as shop:
         job = await shop.succeeded()
-        assert (job.epoch, job.fault_count) == (1, 0), await shop.told()
+        assert (job.epoch, job.fault_count) == (1, 0), "\n".join(await shop.told())
         told = (await shop.told()).count(
             "There is no room on the disk for the run's state; it goes on, and a fault would take "
             "it back to the state before"

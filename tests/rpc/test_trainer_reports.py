@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from google.protobuf.empty_pb2 import Empty
@@ -14,7 +15,7 @@ from luthier.trainer.v1.run_service_pb2_grpc import (
     RunServiceStub,
     add_RunServiceServicer_to_server,
 )
-from luthier.trainer.v1.training_job_pb2 import TrainingProgress, TrainingResult
+from luthier.trainer.v1.training_job_pb2 import TrainingJob, TrainingProgress, TrainingResult
 from luthier_common.errors import (
     Aborted,
     DeadlineExceeded,
@@ -25,6 +26,7 @@ from luthier_common.errors import (
 )
 from luthier_common.identity import service_identity
 from luthier_trainer.run import report
+from luthier_trainer.run.keeper import Keeper
 from luthier_trainer.run.report import Board, Reporter
 
 from tests.support.eventually import eventually
@@ -151,6 +153,40 @@ async def test_a_run_of_an_earlier_epoch_stops(ear: Ear, reporter: Reporter) -> 
     ear.deaf = [Aborted("stale", reason="STALE_EPOCH")]
     await asyncio.wait_for(reporter.run(), 10)
     assert board_of(reporter).stop.is_set()
+
+
+async def test_a_record_that_many_write_is_no_end(ear: Ear, reporter: Reporter) -> None:
+    ear.deaf = [Aborted("busy", reason="CONTENDED")]
+    running = asyncio.create_task(reporter.run())
+    await eventually(lambda: bool(ear.reports))
+    assert not board_of(reporter).stop.is_set()
+    running.cancel()
+    ear.busy = [Aborted("busy", reason="CONTENDED")]
+    await reporter.succeed(TrainingResult(trained_tokens=7))
+    assert len(ear.completions) == 1
+
+
+async def test_a_state_saved_anew_while_it_is_stored_is_no_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the last one, which is saved when its step is done and when all are."""
+    board, nothing = Board(), cast(Any, None)
+    keeper = Keeper(nothing, nothing, TrainingJob(name=JOB, epoch=3), board)
+    answers: list[PlatformError | None] = [Aborted("changed", reason="SOURCE_CHANGED"), None]
+
+    async def commit(state: Path) -> None:
+        if answer := answers.pop(0):
+            raise answer
+
+    monkeypatch.setattr(keeper, "_commit", commit)
+    board.states.put(tmp_path)
+    assert not await keeper.flush()
+    assert not board.stop.is_set()
+    assert await keeper.flush()
+    answers[:] = [Aborted("stale", reason="STALE_EPOCH")]
+    board.states.put(tmp_path)
+    assert await keeper.flush()
+    assert board.stop.is_set()
 
 
 async def test_a_run_that_is_told_to_stop_stops(ear: Ear, reporter: Reporter) -> None:

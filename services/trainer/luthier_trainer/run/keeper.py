@@ -13,7 +13,7 @@ from luthier.trainer.v1.run_service_pb2 import (
     PublishCheckpointRequest,
 )
 from luthier.trainer.v1.training_job_pb2 import ArtifactFile, TrainingJob
-from luthier_common.errors import Aborted, DataLoss, NotFound, PlatformError
+from luthier_common.errors import DataLoss, PlatformError
 from luthier_common.names import project_of
 from luthier_common.objects.blobs import Blobs
 from luthier_common.objects.folders import fetch_folder
@@ -21,7 +21,7 @@ from luthier_common.objects.port import ObjectStore
 
 from luthier_trainer.resume_states import state_blobs
 from luthier_trainer.run import resume_state
-from luthier_trainer.run.report import TRANSIENT, Board, Snapshot
+from luthier_trainer.run.report import Board, Snapshot, is_over, is_transient
 
 if TYPE_CHECKING:
     # The typed side of the stub exists for type checkers only.
@@ -78,12 +78,15 @@ class Keeper:
         """Return whether it is done, or can never be."""
         try:
             await work
-        except (Aborted, NotFound):
-            self._board.stop.set()
-        except TRANSIENT as error:
-            logger.warning("must wait", extra={"what": what, "cause": error.message})
-            return False
-        except (PlatformError, OSError) as error:
+        except PlatformError as error:
+            if is_over(error):
+                self._board.stop.set()
+            elif is_transient(error):  # such as a state that was saved anew while it was stored
+                logger.warning("must wait", extra={"what": what, "cause": error.message})
+                return False
+            else:
+                logger.error("not kept", extra={"what": what, "cause": error.message})
+        except OSError as error:
             logger.error("not kept", extra={"what": what, "cause": str(error)})
         return True
 

@@ -29,12 +29,23 @@ if TYPE_CHECKING:
 
 TRANSIENT = (Unavailable, DeadlineExceeded, ResourceExhausted)
 """Errors that waiting cures."""
+_STALE = "STALE_EPOCH"
 _REPORT_SECONDS = 1.0
 _START_SECONDS = 1800.0
 _COMPLETE_SECONDS = 60.0
 """How long the trainer may be away while a run wants to commit."""
 
 logger = logging.getLogger(__name__)
+
+
+def is_over(error: PlatformError) -> bool:
+    """Whether an answer says that this run is no longer the job's, or that there is no job."""
+    return isinstance(error, NotFound) or (isinstance(error, Aborted) and error.reason == _STALE)
+
+
+def is_transient(error: PlatformError) -> bool:
+    """Whether an error is one that waiting cures; so is a record that too many write at once."""
+    return isinstance(error, (*TRANSIENT, Aborted)) and not is_over(error)
 
 
 class Stopped(Exception):
@@ -120,9 +131,9 @@ class Reporter:
                     # To its end, also when this is cancelled: what the trainer has recorded of a
                     # report that breaks off, it would tell nobody.
                     await asyncio.shield(self.report())
-            except (Aborted, NotFound):
-                self._board.stop.set()
             except PlatformError as error:
+                if is_over(error):
+                    self._board.stop.set()
                 logger.warning("report failed", extra={"cause": error.message})
             await asyncio.sleep(_REPORT_SECONDS)
 
@@ -167,7 +178,9 @@ class Reporter:
                     await self._last_report()
                     await self._stub.CompleteRun(request)
                     return
-                except TRANSIENT as away:
+                except PlatformError as away:
+                    if not is_transient(away):
+                        raise
                     logger.warning("commit must wait", extra={"cause": away.message})
                     await asyncio.sleep(_REPORT_SECONDS)
 
