@@ -152,7 +152,7 @@ def test_memory_of_children_counts() -> None:
         watch.stage = "Holding"
         process.stdout.readline()
         deadline = time.monotonic() + 20
-        while watch.peak.rss < 60 and time.monotonic() < deadline:
+        while watch.peak.pss < 60 and time.monotonic() < deadline:
             time.sleep(0.02)
     assert 60 < watch.peak.rss < 150
     assert 60 < watch.peak.pss <= watch.peak.rss
