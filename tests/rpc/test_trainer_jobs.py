@@ -371,7 +371,8 @@ async def test_jobs_are_listed_newest_first_in_pages(house: House) -> None:
 
 
 async def test_a_waiting_job_is_cancelled_at_once_and_only_once(house: House) -> None:
-    await house.create()  # takes the one slot
+    first = await house.create()
+    await house.trainer.until(first.name, TrainingJob.RUNNING)  # in the one slot
     waiting = await house.create()
     await house.trainer.until(waiting.name, TrainingJob.QUEUED)
     request = api.CancelTrainingJobRequest(name=waiting.name)
