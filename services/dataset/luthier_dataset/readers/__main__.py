@@ -58,7 +58,8 @@ def attempt(job: ReadJob) -> Reading:
         return _read(job)
     except UnreadableDocument as error:
         return Reading(unreadable=str(error))
-    except MemoryError:
+    except (MemoryError, SystemError):
+        # CPython 3.11 loses some of its own memory errors: "error return without exception set".
         sys.exit(EXIT_MEMORY)
     except OSError as error:
         if is_disk_full(error):
