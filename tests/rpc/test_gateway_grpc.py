@@ -16,6 +16,7 @@ from luthier.gateway.v1 import api_key_pb2, api_key_service_pb2, api_key_service
 from luthier.inference.v1 import (
     base_model_service_pb2,
     base_model_service_pb2_grpc,
+    generation_pb2,
     generation_service_pb2,
     generation_service_pb2_grpc,
 )
@@ -50,7 +51,7 @@ from tests.support.rpc_methods import (
     request_for,
     resource_type,
 )
-from tests.support.scripted_owners import Owners, scripted_owners
+from tests.support.scripted_owners import BASE_DIGEST, Owners, scripted_owners
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -75,7 +76,7 @@ def some_request(method: MethodDescriptor, project: str = "default") -> Any:
 
 
 async def test_there_are_both_public_and_closed_methods() -> None:
-    assert len(PUBLIC) >= 26
+    assert len(PUBLIC) >= 30
     assert {method.name for method in CLOSED} >= {
         "CreateAdapter",
         "Generate",
@@ -178,6 +179,61 @@ async def test_a_job_is_created_and_an_answer_is_streamed(
         answers = [one async for one in generation.StreamChat(ask, metadata=bearer(KEY))]
     assert [one.text for one in answers] == ["Hel", "lo", ""]
     assert answers[-1].finish.completion_tokens == 2
+
+
+async def test_every_way_of_asking_a_model_is_forwarded(
+    gateway: RunningGateway, owners: Owners
+) -> None:
+    owners.answer = ("{text}", "{index}")
+    who: dict[str, Any] = {
+        "parent": "projects/default",
+        "model": "projects/library/baseModels/luthier-starter",
+    }
+    sampling = generation_pb2.SamplingParameters(answer_count=2, logprobs=True)
+    complete = generation_service_pb2.CompleteRequest(**who, text="a", sampling=sampling)
+    stream = generation_service_pb2.StreamCompleteRequest(**who, text="a", sampling=sampling)
+    chat = generation_service_pb2.ChatRequest(
+        **who,
+        messages=[generation_pb2.ChatMessage(role="user", content="Hello")],
+        tools=[generation_pb2.Tool(name="clock")],
+        tool_choice=generation_pb2.ToolChoice(mode=generation_pb2.ToolChoice.REQUIRED),
+    )
+    embed = generation_service_pb2.EmbedRequest(**who, texts=["a b", "c"])
+    async with gateway.channel() as channel:
+        generation = generation_service_pb2_grpc.GenerationServiceStub(channel)
+        whole = await generation.Complete(complete, metadata=bearer(KEY))
+        pieces = [one async for one in generation.StreamComplete(stream, metadata=bearer(KEY))]
+        owners.tool_calls = [generation_pb2.ToolCall(id="call-1", name="clock", arguments="{}")]
+        called = await generation.Chat(chat, metadata=bearer(KEY))
+        vectors = await generation.Embed(embed, metadata=bearer(KEY))
+    assert [answer.text for answer in whole.answers] == ["a0", "a1"]
+    assert [token.text for token in whole.answers[1].tokens] == [b"a", b"1"]
+    assert [(one.answer_index, one.text) for one in pieces[:4]] == [
+        (0, "a"),
+        (1, "a"),
+        (0, "0"),
+        (1, "1"),
+    ]
+    assert {one.answer_index for one in pieces if one.HasField("finish")} == {0, 1}
+    assert called.answers[0].finish.tool_calls == owners.tool_calls
+    assert owners.last(generation_service_pb2.ChatRequest) == chat
+    assert [one.token_count for one in vectors.embeddings] == [2, 1]
+    assert {one.base_model_digest for one in (whole, called, vectors)} == {BASE_DIGEST}
+
+
+async def test_a_caller_who_gives_up_ends_the_owners_work(
+    gateway: RunningGateway, owners: Owners
+) -> None:
+    owners.hang = asyncio.Event()
+    ask = generation_service_pb2.ChatRequest(
+        parent="projects/default", model="projects/library/baseModels/luthier-starter"
+    )
+    async with gateway.channel() as channel:
+        generation = generation_service_pb2_grpc.GenerationServiceStub(channel)
+        calling = generation.Chat(ask, metadata=bearer(KEY))
+        await eventually(lambda: owners.writing == 1)
+        calling.cancel()
+        await eventually(lambda: owners.writing == 0)
 
 
 async def test_the_library_is_open_to_every_project(

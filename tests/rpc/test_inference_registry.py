@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from luthier.inference.v1 import events_pb2
+from luthier.inference.v1 import adapter_service_pb2, events_pb2
 from luthier.inference.v1.adapter_pb2 import Adapter
 from luthier.inference.v1.adapter_service_pb2 import (
     CreateAdapterRequest,
@@ -40,9 +40,10 @@ from tests.support.inference_service import Inference, inference_service
 
 LORA = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["q_proj"], "bias": "none"}
 TENSORS = {
-    "base_model.model.q_proj.lora_A.weight": [2, 3],
-    "base_model.model.q_proj.lora_B.weight": [3, 2],
+    "base_model.model.model.q_proj.lora_A.weight": [2, 3],
+    "base_model.model.model.q_proj.lora_B.weight": [3, 2],
 }
+LAYERS = {"model.q_proj.weight": [3, 3], "model.embed_tokens.weight": [13, 7]}
 
 
 def safetensors_bytes(shapes: dict[str, list[int]]) -> bytes:
@@ -64,7 +65,7 @@ def snapshot(tmp_path: Path) -> Path:
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "tokenizer.json").write_text(json.dumps({"model": {"type": "BPE"}}))
     (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": "{{ messages }}"}))
-    (folder / "model.safetensors").write_bytes(safetensors_bytes({"a": [10, 7], "b": [5, 6]}))
+    (folder / "model.safetensors").write_bytes(safetensors_bytes(LAYERS))
     return folder
 
 
@@ -138,7 +139,7 @@ CONFIG = {"architectures": ["LlamaForCausalLM"], "max_position_embeddings": 512}
 MISSING_SHARD = {"weight_map": {"a": "model-2.safetensors"}}
 HOSTILE = [
     (holding("model.safetensors", b"\x80\x04\x95 a pickle" * 9), "NOT_SAFETENSORS"),
-    (holding("model.safetensors", safetensors_bytes({"a": [9, 9]})[:-1]), "NOT_SAFETENSORS"),
+    (holding("model.safetensors", safetensors_bytes({"a": [9, 9]})[:-1]), "TENSORS_TRUNCATED"),
     (holding("model.safetensors", struct.pack("<Q", 10**9) + b"{}"), "NOT_SAFETENSORS"),
     (holding("config.json", {**CONFIG, "auto_map": {"A": "evil.A"}}), "CUSTOM_CODE"),
     (holding("tokenizer_config.json", {"chat_template": "x", "auto_map": {}}), "CUSTOM_CODE"),
@@ -310,14 +311,11 @@ async def chat_error(inference: Inference, model: str, project: str = "acme") ->
 
 BAD_ADAPTERS = [
     ({"peft_type": "IA3"}, "peft_type LORA"),
-    ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
-    ({"use_dora": True}, "use_dora"),
+    ({"modules_to_save": ["lm_head"]}, "modules_to_save.*merge it"),
+    ({"use_dora": True}, "use_dora.*tune it again without DoRA"),
     ({"bias": "all"}, "bias none"),
-    ({"init_lora_weights": "pissa"}, "init_lora_weights"),
-    ({"target_modules": ".*(a+)+$"}, "list of names"),
-    ({"rank_pattern": {"(a+)+$": 3}}, "rank_pattern"),
-    ({"r": 10**9}, "needs r"),
-    ({"lora_alpha": None}, "lora_alpha"),
+    ({"init_lora_weights": "pissa"}, "init_lora_weights.*path_initial_model"),
+    ({"rank_pattern": {"(a+)+$": 3}}, "rank_pattern.*one rank"),
     ({"some_future_option": {"on": True}}, "some_future_option"),
 ]
 
@@ -331,6 +329,7 @@ async def test_an_adapter_that_would_touch_more_than_itself_is_refused(
     with pytest.raises(InvalidArgument, match=says) as caught:
         await publish(inference, await inference.adapter(lora, base))
     assert caught.value.reason == "UNSUPPORTED_ADAPTER"
+    assert caught.value.field == "adapter.files"
 
 
 async def test_an_adapter_file_is_checked_like_a_base_models(
@@ -350,6 +349,81 @@ async def test_an_adapter_file_is_checked_like_a_base_models(
         await publish(inference, wanted)
     stub = inference.adapters()
     assert not (await stub.ListAdapters(ListAdaptersRequest(parent="projects/acme"))).adapters
+
+
+async def test_a_base_in_several_files_has_the_layers_of_its_index(
+    inference: Inference, snapshot: Path, lora: Path
+) -> None:
+    (snapshot / "model.safetensors").unlink()
+    parts = {"model-1.safetensors": "model.q_proj.weight", "model-2.safetensors": "model.v.weight"}
+    for path, name in {**parts, "consolidated.safetensors": "model.other.weight"}.items():
+        (snapshot / path).write_bytes(safetensors_bytes({name: [3, 3]}))
+    index = {"weight_map": {name: path for path, name in parts.items()}}
+    (snapshot / "model.safetensors.index.json").write_text(json.dumps(index))
+    base = await inference.import_base(snapshot)
+    for target, reason in (("q_proj", ""), ("other", "UNKNOWN_TARGET_MODULE")):
+        names = {name.replace("q_proj", target): shape for name, shape in TENSORS.items()}
+        (lora / "adapter_model.safetensors").write_bytes(safetensors_bytes(names))
+        config = {**LORA, "target_modules": [target]}
+        (lora / "adapter_config.json").write_text(json.dumps(config))
+        publishing = publish(
+            inference, await inference.adapter(lora, base), target.replace("_", "")
+        )
+        if reason:
+            assert (await error_of(publishing)).reason == reason
+        else:
+            assert (await publishing).state == Adapter.READY
+
+
+async def test_a_base_that_is_damaged_since_its_import_takes_no_adapters(
+    inference: Inference, snapshot: Path, lora: Path
+) -> None:
+    base = await inference.import_base(snapshot)
+    sha256 = {file.path: file.sha256 for file in base.files}["model.safetensors"]
+    inference.flip_byte(sha256, position=9)  # within the header, which is all that is read
+    with pytest.raises(DataLoss, match="is not what was imported") as caught:
+        await publish(inference, await inference.adapter(lora, base))
+    assert caught.value.reason == "BASE_MODEL_DAMAGED"
+
+
+async def test_lists_are_narrowed_by_base_and_state(
+    inference: Inference, snapshot: Path, lora: Path
+) -> None:
+    bases = [await inference.import_base(snapshot, name=name) for name in ("one", "two")]
+    made = []
+    for number, base in enumerate(bases * 2):
+        wanted = await inference.adapter(lora, base)
+        wanted.hold_reason = "a gate" if number > 1 else ""
+        made.append((await publish(inference, wanted, f"a-{number}")).name)
+
+    async def listed(**narrowed: Any) -> list[str]:
+        request = ListAdaptersRequest(parent="projects/acme", order_by="create_time", **narrowed)
+        page = await inference.adapters().ListAdapters(request)
+        return [adapter.name for adapter in page.adapters]
+
+    assert await listed() == made
+    assert await listed(base_model=bases[1].name) == [made[1], made[3]]
+    assert await listed(state=Adapter.HELD) == made[2:]
+    assert await listed(state=Adapter.READY, base_model=bases[0].name) == made[:1]
+    assert await listed(base_model="projects/acme/baseModels/none") == []
+    request = ListAdaptersRequest(parent="projects/acme", page_size=1)
+    token = (await inference.adapters().ListAdapters(request)).next_page_token
+    request = ListAdaptersRequest(parent="projects/acme", page_token=token, state=Adapter.HELD)
+    with pytest.raises(InvalidArgument):
+        await inference.adapters().ListAdapters(request)
+
+
+@pytest.mark.parametrize("method", ["PinAdapter", "UnpinAdapter", "UnloadAdapter"])
+async def test_only_a_tuner_manages_memory_and_of_its_own_project(
+    inference: Inference, snapshot: Path, lora: Path, method: str
+) -> None:
+    base = await inference.import_base(snapshot)
+    name = (await publish(inference, await inference.adapter(lora, base))).name
+    request = getattr(adapter_service_pb2, f"{method}Request")(name=name)
+    with pytest.raises(PermissionDenied):
+        await getattr(inference.adapters("acme", Role.USER), method)(request)
+    with pytest.raises(NotFound):
+        await getattr(inference.adapters("other", Role.TUNER), method)(request)
 
 
 async def test_an_adapter_needs_exactly_its_base(

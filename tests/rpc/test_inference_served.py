@@ -44,7 +44,7 @@ from tests.support.inference_service import Inference, inference_service
 LLAMA = {"architectures": ["LlamaForCausalLM"], "max_position_embeddings": 512}
 T5 = {"architectures": ["T5ForConditionalGeneration"], "model_type": "t5"}
 LORA = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["q"], "bias": "none"}
-MATRICES = ("base_model.model.q.lora_A.weight", "base_model.model.q.lora_B.weight")
+MATRICES = ("base_model.model.model.q.lora_A.weight", "base_model.model.model.q.lora_B.weight")
 
 
 def safetensors_bytes(*names: str) -> bytes:
@@ -76,7 +76,7 @@ class Folders:
                 "config.json": json.dumps(config).encode(),
                 "tokenizer.json": json.dumps({"model": {"type": "BPE"}}).encode(),
                 "tokenizer_config.json": json.dumps(settings).encode(),
-                "model.safetensors": safetensors_bytes("a", "b"),
+                "model.safetensors": safetensors_bytes("model.q.weight", "b"),
             }
             | {name.replace("_jinja", ".jinja"): text.encode() for name, text in files.items()}
         )
@@ -157,7 +157,7 @@ async def test_a_model_without_a_chat_template_is_kept_and_not_asked(
     assert not bare.has_chat_template
     told = await refusal(inference, bare.name)
     assert told.reason == "CHAT_TEMPLATE_MISSING"
-    assert "put a chat_template.jinja beside its files" in told.message
+    assert "ask it for completions, or put a chat_template.jinja beside its files" in told.message
     adapter = await publish(inference, bare, folders.adapter())
     assert (await refusal(inference, adapter.name)).reason == "CHAT_TEMPLATE_MISSING"
 
@@ -187,7 +187,7 @@ async def test_records_older_than_the_field_have_a_template(inference: Inference
             assert await collection.get(name) == before, "done once"
 
 
-async def test_an_encoder_decoder_is_kept_with_adapters_and_not_served(
+async def test_an_encoder_decoder_is_kept_with_adapters_and_answers_no_conversations(
     inference: Inference, folders: Folders
 ) -> None:
     base = await inference.import_base(folders.base(T5))
@@ -195,8 +195,8 @@ async def test_an_encoder_decoder_is_kept_with_adapters_and_not_served(
     adapter = await publish(inference, base, folders.adapter(task_type="SEQ_2_SEQ_LM"))
     for name in (base.name, adapter.name):
         told = await refusal(inference, name)
-        assert told.reason == "ENGINE_CANNOT_SERVE"
-        assert "can be tuned here, but no engine serves encoder-decoder models" in told.message
+        assert told.reason == "CHAT_NOT_SERVED"
+        assert "it answers texts, not conversations; ask it for completions" in told.message
     assert not (inference.work / "base-models").exists(), "no engine was started for that"
 
 

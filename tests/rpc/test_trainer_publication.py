@@ -39,7 +39,7 @@ from tests.support.tiny_model import save_adapter, save_base
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 CSV = b"step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy\n1,2.5,0.1,,\n"
-WEIGHTS = "tuned.safetensors"
+WEIGHTS = "model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,9 @@ class House:
     async def full_job(self, job_id: str, folder: Path, **fields: Any) -> TrainingJob:
         """Return a job whose run has committed weights and the configuration beside them."""
         weights = folder / WEIGHTS
-        weights.write_bytes((self.snapshot / "model.safetensors").read_bytes())
+        numbers = bytearray((self.snapshot / WEIGHTS).read_bytes())
+        numbers[-4] ^= 1  # the last bit of a number
+        weights.write_bytes(numbers)
         job = await self.job(job_id, **fields)
         job.resolved_hyperparameters.tuning_mode = TuningMode.FULL
         job.resolved_hyperparameters.base_precision = Precision.FP32
@@ -158,7 +160,10 @@ async def test_full_tuning_makes_a_model_of_the_jobs_own_project(
     assert model.tokenizer_digest == house.base.tokenizer_digest
     paths = {file.path for file in model.files}
     assert {WEIGHTS, "config.json", "tokenizer.json"} <= paths
-    assert "model.safetensors" not in paths  # the library's weights are not the tuned ones
+    weights = [
+        [file.sha256 for file in of.files if file.path == WEIGHTS] for of in (model, house.base)
+    ]
+    assert weights[0] != weights[1], "the library's weights are not the tuned ones"
     for file in model.files:
         assert await house.inference.blobs.exists("acme", file.sha256)
     origin = model.tuning_origin

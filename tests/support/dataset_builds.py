@@ -18,7 +18,7 @@ from luthier.dataset.v1.dataset_service_pb2 import (
 from luthier.dataset.v1.quality_pb2 import QualityReport
 from luthier.dataset.v1.recipe_pb2 import Recipe
 from luthier.inference.v1.base_model_pb2 import BaseModel, ModelFile
-from luthier.inference.v1.generation_pb2 import ChatFinish
+from luthier.inference.v1.generation_pb2 import Finish
 from luthier.inference.v1.generation_service_pb2 import StreamChatRequest, StreamChatResponse
 from luthier_common.objects.blobs import Blobs
 from tokenizers import Encoding, Tokenizer
@@ -153,5 +153,5 @@ class _Model(ScriptedInference):
     ) -> AsyncIterator[StreamChatResponse]:
         async for response in super().StreamChat(request, context):
             if response.HasField("finish") and response.text.endswith(CUT):
-                response.finish.reason = ChatFinish.FinishReason.LENGTH
+                response.finish.reason = Finish.FinishReason.LENGTH
             yield response

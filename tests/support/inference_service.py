@@ -11,7 +11,7 @@ from luthier.inference.v1.adapter_service_pb2_grpc import AdapterServiceStub
 from luthier.inference.v1.base_model_pb2 import BaseModel, ModelFile
 from luthier.inference.v1.base_model_service_pb2 import CreateBaseModelRequest
 from luthier.inference.v1.base_model_service_pb2_grpc import BaseModelServiceStub
-from luthier.inference.v1.generation_pb2 import ChatFinish, ChatMessage, SamplingParameters
+from luthier.inference.v1.generation_pb2 import ChatMessage, Finish, SamplingParameters
 from luthier.inference.v1.generation_service_pb2 import StreamChatRequest
 from luthier.inference.v1.generation_service_pb2_grpc import GenerationServiceStub
 from luthier_common.identity import Identity, IdentitySigner, Role
@@ -118,7 +118,7 @@ class Answer:
         self.text = ""
         self.pieces = 0
         self.digests: set[tuple[str, str]] = set()
-        self.finish = ChatFinish()
+        self.finish = Finish()
 
 
 @asynccontextmanager

@@ -24,7 +24,7 @@ from luthier.inference.v1.base_model_service_pb2_grpc import (
     BaseModelServiceServicer,
     add_BaseModelServiceServicer_to_server,
 )
-from luthier.inference.v1.generation_pb2 import ChatFinish
+from luthier.inference.v1.generation_pb2 import Finish
 from luthier.inference.v1.generation_service_pb2 import StreamChatRequest, StreamChatResponse
 from luthier.inference.v1.generation_service_pb2_grpc import (
     GenerationServiceServicer,
@@ -134,23 +134,14 @@ class ScriptedInference(
         if self.cut > 0:
             self.cut -= 1
             return
-        finish = ChatFinish(reason=ChatFinish.FinishReason.STOP)
+        finish = Finish(reason=Finish.FinishReason.STOP)
         yield StreamChatResponse(text=text[half:], finish=finish)
 
-    async def CreateAdapter(self, request: Any, context: Any) -> Any:
-        raise AssertionError("nobody here creates adapters")
+    async def _unasked(self, request: Any, context: Any) -> Any:
+        raise AssertionError("nobody here asks this")
 
-    async def ListAdapters(self, request: Any, context: Any) -> Any:
-        raise AssertionError("nobody here lists adapters")
-
-    async def DeleteAdapter(self, request: Any, context: Any) -> Any:
-        raise AssertionError("nobody here deletes adapters")
-
-    async def CreateBaseModel(self, request: Any, context: Any) -> Any:
-        raise AssertionError("nobody here creates base models")
-
-    async def ListBaseModels(self, request: Any, context: Any) -> Any:
-        raise AssertionError("nobody here lists base models")
-
-    async def DeleteBaseModel(self, request: Any, context: Any) -> Any:
-        raise AssertionError("nobody here deletes base models")
+    Chat = Complete = Embed = _unasked
+    StreamComplete = _unasked  # type: ignore[assignment]
+    CreateAdapter = ListAdapters = DeleteAdapter = _unasked
+    GetAdapterLineage = PinAdapter = UnpinAdapter = UnloadAdapter = _unasked
+    CreateBaseModel = ListBaseModels = DeleteBaseModel = _unasked

@@ -119,7 +119,15 @@ class Owners:
     request_ids: list[str] = field(default_factory=list)
     failure: PlatformError | None = None  # of every call
     failures: dict[type[Message], PlatformError] = field(default_factory=dict)  # by request
+    # Its pieces; `{text}` is the prompt of a completion, `{index}` which of the answers it is.
     answer: Sequence[str] = ("Hel", "lo")
+    tokens: Sequence[
+        generation_pb2.Token
+    ] = ()  # of the pieces, where they are not told as they are
+    tool_calls: Sequence[generation_pb2.ToolCall] = ()  # of every answer
+    cached_prompt_tokens: int = 0
+    base_digest: str = BASE_DIGEST  # that answers say
+    refused_text: str = ""  # of those to embed
     break_after: PlatformError | None = None
     arrived: int = 0
     """Bytes of the upload that is coming in."""
@@ -127,8 +135,9 @@ class Owners:
     """How an upload is refused as soon as it has `bad` in it."""
     hang: asyncio.Event | None = None
     hung_up: asyncio.Event = field(default_factory=asyncio.Event)
+    writing: int = 0  # answers that hang
     # How answers end; None: without a word.
-    finish: generation_pb2.ChatFinish.FinishReason | None = generation_pb2.ChatFinish.STOP
+    finish: generation_pb2.Finish.FinishReason | None = generation_pb2.Finish.STOP
 
     def reset(self) -> None:
         """Forget everything; the library has one model."""
@@ -501,6 +510,28 @@ class _Adapters(_Servicer, adapter_service_pb2_grpc.AdapterServiceServicer):
         adapters, token = self._owners.adapters.page(request, 100)
         return adapter_service_pb2.ListAdaptersResponse(adapters=adapters, next_page_token=token)
 
+    async def GetAdapterLineage(self, request: Any, context: Any) -> Any:
+        self._owners.served(request, context)
+        adapter = self._owners.adapters.take(request.name)
+        ancestor = adapter_pb2.Ancestor(name=adapter.name, digest=adapter.digest)
+        return adapter_pb2.AdapterLineage(adapter=ancestor)
+
+    async def PinAdapter(self, request: Any, context: Any) -> adapter_pb2.Adapter:
+        self._owners.served(request, context)
+        adapter = self._owners.adapters.take(request.name)
+        adapter.pinned = True
+        return adapter
+
+    async def UnpinAdapter(self, request: Any, context: Any) -> adapter_pb2.Adapter:
+        self._owners.served(request, context)
+        adapter = self._owners.adapters.take(request.name)
+        adapter.pinned = False
+        return adapter
+
+    async def UnloadAdapter(self, request: Any, context: Any) -> adapter_pb2.Adapter:
+        self._owners.served(request, context)
+        return self._owners.adapters.take(request.name)
+
     async def DeleteAdapter(self, request: Any, context: Any) -> Empty:
         self._owners.served(request, context)
         self._owners.adapters.take(request.name)
@@ -509,36 +540,103 @@ class _Adapters(_Servicer, adapter_service_pb2_grpc.AdapterServiceServicer):
 
 
 class _Generation(_Servicer, generation_service_pb2_grpc.GenerationServiceServicer):
+    async def Chat(self, request: Any, context: Any) -> Any:
+        return await self._whole(request, context, generation_service_pb2.ChatResponse)
+
     async def StreamChat(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        async for piece in self._pieces(request, context):
+            yield generation_service_pb2.StreamChatResponse(**piece)
+
+    async def Complete(self, request: Any, context: Any) -> Any:
+        return await self._whole(request, context, generation_service_pb2.CompleteResponse)
+
+    async def StreamComplete(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        async for piece in self._pieces(request, context):
+            yield generation_service_pb2.StreamCompleteResponse(**piece)
+
+    async def Embed(self, request: Any, context: Any) -> Any:
+        self._owners.served(request, context)
+        if self._owners.refused_text in request.texts:
+            field = f"texts[{list(request.texts).index(self._owners.refused_text)}]"
+            raise InvalidArgument(f"{field} is too long", reason="TEXT_TOO_LONG", field=field)
+        vectors = [
+            generation_pb2.Embedding(values=[len(text), 1 / 3, -0.5], token_count=len(text.split()))
+            for text in request.texts
+        ]
+        await self._hang()
+        return generation_service_pb2.EmbedResponse(embeddings=vectors, **self._who(request))
+
+    async def _whole(self, request: Any, context: Any, kind: type[M]) -> M:
+        count = request.sampling.answer_count or 1
+        answers = [generation_service_pb2.Answer() for _ in range(count)]
+        async for piece in self._pieces(request, context):
+            answer = answers[piece["answer_index"]]
+            answer.text += piece.get("text", "")
+            answer.tokens.extend(piece.get("tokens", ()))
+            if "finish" in piece:
+                answer.finish.CopyFrom(piece["finish"])
+        return kind(answers=answers, **self._who(request))
+
+    async def _pieces(self, request: Any, context: Any) -> AsyncIterator[dict[str, Any]]:
         owners = self._owners
         owners.served(request, context)
+        who = self._who(request)
+        count = request.sampling.answer_count or 1
+        for place, text in enumerate(owners.answer):
+            for index in range(count):
+                piece = self._piece(request, place, text, index)
+                yield {"answer_index": index} | piece | who
+        if owners.break_after is not None:
+            raise owners.break_after
+        await self._hang()
+        if owners.finish is None:
+            return
+        called = generation_pb2.Finish.TOOL_CALLS if owners.tool_calls else owners.finish
+        for index in reversed(range(count)):
+            finish = generation_pb2.Finish(
+                reason=called,
+                prompt_tokens=5,
+                completion_tokens=len(owners.answer),
+                cached_prompt_tokens=owners.cached_prompt_tokens,
+                tool_calls=owners.tool_calls,
+            )
+            yield {"answer_index": index, "finish": finish} | who
+
+    def _piece(self, request: Any, place: int, text: str, index: int) -> dict[str, Any]:
+        """A piece, which is one token unless `tokens` has another; `B` is its alternative."""
+        text = text.replace("{text}", getattr(request, "text", "")).replace("{index}", str(index))
+        if not request.sampling.logprobs:
+            return {"text": text}
+        token = generation_pb2.Token(id=place, text=text.encode(), logprob=-(place + 1) / 4)
+        others = [token, generation_pb2.Token(id=99, text=b"B", logprob=-9)]
+        if self._owners.tokens:
+            token = self._owners.tokens[place]
+        else:
+            token.top.extend(others[: request.sampling.top_logprobs])
+        return {"text": text, "tokens": [token]}
+
+    async def _hang(self) -> None:
+        if self._owners.hang is None:
+            return
+        self._owners.writing += 1
+        try:
+            await self._owners.hang.wait()
+        finally:
+            self._owners.writing -= 1
+            self._owners.hung_up.set()
+
+    def _who(self, request: Any) -> dict[str, str]:
+        """Who answers; NotFound."""
+        owners = self._owners
         tuned = "/adapters/" in request.model
         shelf: Shelf[Any] = owners.adapters if tuned else owners.base_models
         if project_of(request.model) not in (LIBRARY, current_identity().project):
             raise not_found(request.model)
         shelf.take(request.model)
-        who: dict[str, Any] = {
-            "base_model_digest": BASE_DIGEST,
+        return {
+            "base_model_digest": owners.base_digest,
             "adapter_digest": ADAPTER_DIGEST if tuned else "",
         }
-        answer = generation_service_pb2.StreamChatResponse
-        for text in owners.answer:
-            yield answer(text=text, **who)
-        if owners.break_after is not None:
-            raise owners.break_after
-        if owners.hang is not None:
-            try:
-                await owners.hang.wait()
-            finally:
-                owners.hung_up.set()
-        if owners.finish is None:
-            return
-        finish = generation_pb2.ChatFinish(
-            reason=owners.finish,
-            prompt_tokens=5,
-            completion_tokens=len(owners.answer),
-        )
-        yield answer(finish=finish, **who)
 
 
 _SERVICES: list[tuple[type[_Servicer], Any, Any]] = [

@@ -1,301 +1,344 @@
-"""The engine's loop against plain `generate` of transformers and peft."""
+"""What rows of one batch owe each other: nothing but time."""
+
+from __future__ import annotations
 
 import asyncio
-import dataclasses
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import safetensors.torch
 import torch
-from luthier.inference.v1.generation_pb2 import ChatFinish, SamplingParameters
-from luthier_common.errors import DataLoss, Internal, PlatformError
-from luthier_inference.engine.adapter_files import AdapterWeights
-from luthier_inference.engine.batch import Batch
-from luthier_inference.engine.metrics import EngineMetrics
-from luthier_inference.engine.model import Model, load_model
-from luthier_inference.engine.prompts import Tokenizer
-from luthier_inference.engine.row import Row, Sampling
-from luthier_inference.engine.scheduler import ROWS, Scheduler
-from luthier_inference.engine.text import TextStream
-from luthier_inference.lora_config import read_lora_config
-from prometheus_client import CollectorRegistry
+from luthier.inference.v1.generation_pb2 import AnswerFormat, ChatMessage, Finish
+from luthier_common.errors import Internal, InvalidArgument, ResourceExhausted
+from luthier_inference.engine.batcher import Limits
+from luthier_inference.engine.lora_bank import LoraWeights
+from luthier_inference.engine.prefix_cache import BLOCK
+from luthier_inference.engine.row import Answers, Row
 
+from tests.support.engine_rows import Bench, engine_bench, weights
 from tests.support.tiny_model import END, save_adapter, save_base
 
 PROMPTS = ["hi", "a somewhat longer question?", "x", "What is it, then?", "é ü", "tell me more"]
 STEPS = 24
-ENDS = frozenset({END})
+STOP, LENGTH = Finish.FinishReason.STOP, Finish.FinishReason.LENGTH
 
 
 @pytest.fixture(scope="module")
-def snapshots(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+def saved(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     folder = tmp_path_factory.mktemp("engine")
     base = save_base(folder / "base")
-    adapters = [save_adapter(folder / f"a{seed}", base, seed=seed) for seed in (1, 2, 3)]
-    return SimpleNamespace(base=base, adapters=adapters, tokenizer=Tokenizer(base, 256))
-
-
-def weights(folder: Path) -> AdapterWeights:
-    tensors = safetensors.torch.load_file(folder / "adapter_model.safetensors")
-    lora = read_lora_config((folder / "adapter_config.json").read_bytes())
-    return AdapterWeights(f"{folder.name}0000", lora, tensors)
+    adapters = [weights(save_adapter(folder / f"a{seed}", base, seed=seed)) for seed in range(1, 7)]
+    return SimpleNamespace(base=base, adapters=adapters)
 
 
 @pytest.fixture
-def model(snapshots: SimpleNamespace) -> Model:
-    return Model(load_model(snapshots.base, "fp32"), limit=ROWS)
+async def bench(saved: SimpleNamespace) -> AsyncIterator[Bench]:
+    async with engine_bench(saved.base) as bench:
+        yield bench
 
 
-def row(
-    snapshots: SimpleNamespace,
-    prompt: str,
-    adapter: AdapterWeights | None = None,
-    *,
-    limit: int = STEPS,
-    stop: Sequence[str] = (),
-    **sampling: Any,
-) -> Row:
-    parameters = SamplingParameters(**{"temperature": 0.0, **sampling})
-    return Row(
-        prompt=encoded(snapshots, prompt),
-        adapter=adapter,
-        sampling=Sampling.of(parameters),
-        text=TextStream(snapshots.tokenizer.decode, stop),
-        limit=limit,
-    )
+def encoded(bench: Bench, prompt: str) -> list[int]:
+    return bench.tokenizer.encode([ChatMessage(role="user", content=prompt)])
 
 
-def encoded(snapshots: SimpleNamespace, prompt: str) -> list[int]:
-    tokens: list[int] = snapshots.tokenizer.encode([SimpleNamespace(role="user", content=prompt)])
-    return tokens
+def sample(bench: Bench, name: str, **labels: str) -> float:
+    return bench.registry.get_sample_value(name, labels) or 0.0
 
 
-def write(model: Model, rows: list[Row]) -> list[str]:
-    """Run a batch to its end and return each row's text."""
-    assert model.load([each.adapter for each in rows]) == {}
-    batch = Batch(model, rows, ENDS)
-    texts = {id(each): "" for each in rows}
-    while batch.rows:
-        for each, piece in batch.step():
-            texts[id(each)] += piece.text
-    return [texts[id(each)] for each in rows]
+async def text(bench: Bench, prompt: str, adapter: LoraWeights | None = None, **wanted: Any) -> str:
+    row = bench.row(encoded(bench, prompt), adapter, **{"limit": STEPS, **wanted})
+    return (await bench.write([row]))[0].text
 
 
-def reference(snapshots: SimpleNamespace, prompt: str, adapter: Path | None) -> str:
-    """What transformers and peft write by themselves."""
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM
-
-    plain: Any = AutoModelForCausalLM.from_pretrained(snapshots.base)
-    if adapter is not None:
-        plain = PeftModel.from_pretrained(plain, adapter)
-    tokens = torch.tensor([encoded(snapshots, prompt)])
-    with torch.inference_mode():
-        output = plain.eval().generate(
-            input_ids=tokens,
-            attention_mask=torch.ones_like(tokens),
-            do_sample=False,
-            max_new_tokens=STEPS,
-        )
-    text: str = snapshots.tokenizer.decode(output[0, tokens.shape[1] :].tolist())
-    return text
+async def test_usage_counts_every_token(bench: Bench) -> None:
+    rows = [bench.row(encoded(bench, PROMPTS[at]), limit=5 + at) for at in range(4)]
+    answers = await bench.write(rows)
+    for at, answer in enumerate(answers):
+        assert answer.finish.prompt_tokens == len(rows[at].prompt)
+        assert answer.finish.completion_tokens == 5 + at == len(rows[at].written)
+        assert answer.finish.reason == LENGTH
+    written = sample(bench, "luthier_engine_tokens_total", kind="completion", adapter="base")
+    assert written == 5 + 6 + 7 + 8
+    read = sample(bench, "luthier_engine_tokens_total", kind="prompt", adapter="base")
+    assert read == sum(len(row.prompt) for row in rows)
 
 
-def test_a_mixed_batch_writes_what_each_writes_alone_and_peft_by_itself(
-    snapshots: SimpleNamespace, model: Model
-) -> None:
-    folders = [None, *snapshots.adapters, snapshots.adapters[0], None]
-    adapters = {path: weights(path) for path in snapshots.adapters}
-    chosen = [adapters[path] if path else None for path in folders]
-    expected = [reference(snapshots, *pair) for pair in zip(PROMPTS, folders, strict=True)]
-    together = write(model, [row(snapshots, *pair) for pair in zip(PROMPTS, chosen, strict=True)])
-    alone = [write(model, [row(snapshots, *pair)])[0] for pair in zip(PROMPTS, chosen, strict=True)]
-    assert together == expected
-    assert alone == expected
-    on_one_prompt = {reference(snapshots, "hi", path) for path in (None, *snapshots.adapters)}
-    assert len(on_one_prompt) == 4, "the adapters make a difference at all"
+async def test_an_end_token_ends_its_row_only(bench: Bench) -> None:
+    prompts = [encoded(bench, prompt) for prompt in PROMPTS[:3]]
+    (first, *_), *_ = await bench.tokens([bench.row(prompts[0])])
+    rows = [bench.row(prompt, ends=frozenset({first})) for prompt in prompts]
+    answers = await bench.write(rows)
+    assert answers[0].finish.reason == STOP
+    assert (answers[0].text, answers[0].finish.completion_tokens) == ("", 1)
+    assert any(answer.finish.completion_tokens > 1 for answer in answers[1:])
 
 
-def test_usage_counts_every_token(snapshots: SimpleNamespace, model: Model) -> None:
-    rows = [row(snapshots, PROMPTS[0], limit=5), row(snapshots, PROMPTS[1], limit=9)]
-    batch, finishes = Batch(model, rows, ENDS), {}
-    while batch.rows:
-        for each, piece in batch.step():
-            if piece.finish:
-                finishes[id(each)] = piece.finish
-    for each, limit in zip(rows, (5, 9), strict=True):
-        finish = finishes[id(each)]
-        assert finish.prompt_tokens == len(each.prompt)
-        assert finish.completion_tokens == limit
-        assert finish.reason == ChatFinish.FinishReason.LENGTH
-
-
-def test_an_end_token_ends_its_row_only(snapshots: SimpleNamespace, model: Model) -> None:
-    tokens = encoded(snapshots, PROMPTS[0])
-    with torch.inference_mode():
-        logits = model.forward([None], input_ids=torch.tensor([tokens])).logits
-    first = int(logits[0, -1].argmax())
-    rows = [row(snapshots, prompt) for prompt in PROMPTS[:3]]
-    batch = Batch(model, rows, frozenset({first}))
-    pieces = dict(batch.step())
-    finish = pieces[rows[0]].finish
-    assert finish is not None
-    assert finish.reason == ChatFinish.FinishReason.STOP
-    assert (pieces[rows[0]].text, finish.completion_tokens) == ("", 1)
-    assert rows[0] not in batch.rows
-    assert batch.rows
-
-
-def test_a_stop_text_across_tokens_is_cut_off(snapshots: SimpleNamespace, model: Model) -> None:
-    wholes = write(model, [row(snapshots, prompt) for prompt in PROMPTS])
-    runs = {whole: re.search(r"[ -~]{2,}", whole) for whole in wholes}
-    prompt, whole, run = next(
-        (prompt, whole, run)
-        for prompt, (whole, run) in zip(PROMPTS, runs.items(), strict=True)
-        if run is not None and run.start() > 0
-    )
+async def test_a_stop_text_across_tokens_is_cut_off(bench: Bench) -> None:
+    wholes = {prompt: await text(bench, prompt) for prompt in PROMPTS}
+    runs = {prompt: re.search(r"[ -~]{2,}", whole) for prompt, whole in wholes.items()}
+    prompt, run = next((p, run) for p, run in runs.items() if run is not None and run.start() > 0)
     stop = run.group()  # each of its characters is a token
-    stopped, free = row(snapshots, prompt, stop=[stop]), row(snapshots, prompt)
-    assert write(model, [stopped, free]) == [whole[: whole.index(stop)], whole]
-    assert stopped.written < free.written
+    row = bench.row(encoded(bench, prompt), limit=STEPS, stop=[stop])
+    (answer,) = await bench.write([row])
+    assert answer.text == wholes[prompt][: wholes[prompt].index(stop)]
+    assert answer.finish.reason == STOP
+    assert len(row.written) < STEPS
 
 
-def test_a_seed_gives_the_same_text_in_any_company(
-    snapshots: SimpleNamespace, model: Model
+async def test_a_seed_gives_the_same_text_in_any_company(
+    bench: Bench, saved: SimpleNamespace
 ) -> None:
-    def sampled(seed: int) -> Row:
-        return row(snapshots, PROMPTS[1], seed=seed, temperature=1.5, top_p=0.9)
+    wanted: dict[str, Any] = {"seed": 7, "temperature": 1.5, "top_p": 0.9}
+    alone = await text(bench, PROMPTS[1], **wanted)
+    company = [
+        bench.row(encoded(bench, prompt), adapter, limit=STEPS, seed=1, temperature=1.0)
+        for prompt, adapter in zip(PROMPTS, [None, *saved.adapters], strict=False)
+    ]
+    again = bench.row(encoded(bench, PROMPTS[1]), limit=STEPS, **wanted)
+    assert (await bench.write([*company, again]))[-1].text == alone
+    others = {await text(bench, PROMPTS[1], **{**wanted, "seed": seed}) for seed in range(5)}
+    assert len(others) == 5
 
-    alone = write(model, [sampled(7)])[0]
-    company = [row(snapshots, prompt, seed=1, temperature=1.0) for prompt in PROMPTS]
-    assert write(model, [*company, sampled(7)])[-1] == alone
-    assert len({write(model, [sampled(seed)])[0] for seed in range(5)}) == 5
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        {"temperature": 1e-9},
+        {"temperature": 1.0, "top_p": 1e-9},
+        {"temperature": 1.0, "top_k": 1},
+        {"temperature": 1.0, "min_p": 1.0},
+    ],
+)
+async def test_the_limits_of_sampling_are_greedy(bench: Bench, sampling: dict[str, Any]) -> None:
+    assert await text(bench, PROMPTS[1], **sampling) == await text(bench, PROMPTS[1])
 
 
-@pytest.mark.parametrize("sampling", [{"temperature": 1e-9}, {"temperature": 1.0, "top_p": 1e-9}])
-def test_the_limits_of_sampling_are_greedy(
-    snapshots: SimpleNamespace, model: Model, sampling: dict[str, Any]
+async def test_a_bias_changes_what_is_chosen(bench: Bench) -> None:
+    prompt = encoded(bench, PROMPTS[1])
+    ((first, *_),) = await bench.tokens([bench.row(prompt)])
+    ((other, *_),) = await bench.tokens([bench.row(prompt, logit_bias={first: -100})])
+    assert other != first
+    forced = await bench.tokens([bench.row(prompt, limit=3, logit_bias={80: 100})])
+    assert forced == [[80, 80, 80]]
+
+
+async def test_log_probabilities_are_those_of_the_model(bench: Bench) -> None:
+    row = bench.row(encoded(bench, "hi"), limit=4, logprobs=True, top_logprobs=3, temperature=1.0)
+    (answer,) = await bench.write([row])
+    assert [one.token for one in answer.chosen] == row.written
+    for one in answer.chosen:
+        values = [logprob for _, logprob in one.top]
+        assert len(values) == 3
+        assert values == sorted(values, reverse=True)
+        assert one.logprob <= values[0] <= 0
+        assert dict(one.top).get(one.token, one.logprob) == pytest.approx(one.logprob, abs=1e-6)
+
+
+async def test_more_adapters_than_places(saved: SimpleNamespace) -> None:
+    async with engine_bench(saved.base, slots=6) as bench:
+        expected = [await text(bench, "hi", adapter) for adapter in saved.adapters]
+    assert len(set(expected)) == len(expected)
+    async with engine_bench(saved.base, slots=2) as bench:
+        rows = [
+            bench.row(encoded(bench, "hi"), saved.adapters[at % 6], limit=STEPS) for at in range(24)
+        ]
+        answers = await bench.write(rows)
+        assert [answer.text for answer in answers] == expected * 4
+        assert len(bench.model.bank.placed) <= 2
+
+
+async def test_ranks_that_do_not_fit_beside_each_other_take_turns(
+    saved: SimpleNamespace, tmp_path: Path
 ) -> None:
-    greedy = write(model, [row(snapshots, PROMPTS[1])])
-    assert write(model, [row(snapshots, PROMPTS[1], **sampling)]) == greedy
+    wide = weights(save_adapter(tmp_path / "wide", saved.base, seed=9, rank=24))
+    async with engine_bench(saved.base, ranks=64) as bench:
+        expected = [await text(bench, "hi", one) for one in (wide, *saved.adapters)]
+    async with engine_bench(saved.base, ranks=28) as bench:
+        rows = [
+            bench.row(encoded(bench, "hi"), one, limit=STEPS) for one in (wide, *saved.adapters)
+        ]
+        assert [answer.text for answer in await bench.write(rows)] == expected
 
 
-def test_adapters_come_and_go_without_a_trace(snapshots: SimpleNamespace) -> None:
-    model = Model(load_model(snapshots.base, "fp32"), limit=1)
-    before = write(model, [row(snapshots, PROMPTS[0])])
-    for path in (*snapshots.adapters, snapshots.adapters[0]):
-        written = write(model, [row(snapshots, PROMPTS[0], weights(path))])
-        assert written == [reference(snapshots, PROMPTS[0], path)]
-        assert write(model, [row(snapshots, PROMPTS[0])]) == before
+async def test_a_cancelled_row_leaves_and_frees_its_memory(bench: Bench) -> None:
+    expected = await text(bench, PROMPTS[0])
+    endless = bench.row(encoded(bench, PROMPTS[1]), limit=100)
+    bench.scheduler.submit(endless)
+    answers = Answers([endless]).read()
+    await anext(answers)
+    await answers.aclose()
+    written = len(endless.written)
+    assert await text(bench, PROMPTS[0]) == expected
+    assert len(endless.written) <= written + 2
+    await eventually(lambda: bench.memory.cache.used_bytes == 0)
 
 
-def test_an_adapter_that_does_not_fit_fails_alone(snapshots: SimpleNamespace, model: Model) -> None:
-    good = weights(snapshots.adapters[0])
-    name = next(iter(good.tensors))
-    wrong_shape = {**good.tensors, name: torch.zeros(3, 3)}
-    one_missing = {key: value for key, value in good.tensors.items() if key != name}
-    one_more = {**good.tensors, "base_model.model.no.lora_A.weight": torch.zeros(4, 4)}
-    before = write(model, [row(snapshots, PROMPTS[0])])
-    for number, tensors in enumerate((wrong_shape, one_missing, one_more)):
-        bad = dataclasses.replace(good, digest=f"bad{number}", tensors=tensors)
-        errors = model.load([bad, None])
-        assert {key: type(error) for key, error in errors.items()} == {bad.digest: DataLoss}
-    assert write(model, [row(snapshots, PROMPTS[0])]) == before
-    expected = reference(snapshots, PROMPTS[0], snapshots.adapters[0])
-    assert write(model, [row(snapshots, PROMPTS[0], good)]) == [expected]
-
-
-def test_a_cancelled_row_leaves_the_batch(snapshots: SimpleNamespace, model: Model) -> None:
-    rows = [row(snapshots, prompt) for prompt in PROMPTS[:3]]
-    expected = write(model, [row(snapshots, prompt) for prompt in PROMPTS[:3]])
-    batch = Batch(model, rows, ENDS)
-    texts = dict.fromkeys(rows, "")
-    for step in range(STEPS):
-        if step == 4:
-            rows[1].cancelled = True
-        for each, piece in batch.step():
-            texts[each] += piece.text
-    assert not batch.rows
-    assert texts[rows[0]] == expected[0]
-    assert texts[rows[2]] == expected[2]
-    assert rows[1].written == 4
-
-
-async def read(each: Row) -> str:
-    return "".join([piece.text async for piece in each.read()])
-
-
-async def test_the_scheduler_batches_what_waits(snapshots: SimpleNamespace, model: Model) -> None:
-    registry = CollectorRegistry()
-    scheduler = Scheduler(model, ENDS, EngineMetrics(registry))
-    rows = [row(snapshots, PROMPTS[n % 6]) for n in range(ROWS + 8)]
-    for each in rows:
-        scheduler.submit(each)
-    running = asyncio.create_task(scheduler.run())
-    texts = await asyncio.gather(*map(read, rows))
-    running.cancel()
-    assert texts[:6] == [reference(snapshots, prompt, None) for prompt in PROMPTS]
-    assert registry.get_sample_value("luthier_engine_batch_rows_count") == 2
-    assert registry.get_sample_value("luthier_engine_batch_rows_sum") == ROWS + 8
-    written = sum(each.written for each in rows)
-    assert registry.get_sample_value("luthier_engine_tokens_total") == written
-
-
-async def test_a_broken_batch_ends_its_rows_and_nothing_else(
-    snapshots: SimpleNamespace, model: Model
-) -> None:
-    scheduler = Scheduler(model, ENDS, EngineMetrics(CollectorRegistry()))
-    broken, sound = row(snapshots, "hi"), row(snapshots, PROMPTS[0])
-    broken.prompt = [10**6]  # no such token
-    scheduler.submit(broken)
-    running = asyncio.create_task(scheduler.run())
-    with pytest.raises(Internal, match="failed while answering"):
-        await read(broken)
-    scheduler.submit(sound)
-    assert await read(sound) == reference(snapshots, PROMPTS[0], None)
-    running.cancel()
-
-
-async def test_a_row_with_a_bad_adapter_gets_the_error(
-    snapshots: SimpleNamespace, model: Model
-) -> None:
-    scheduler = Scheduler(model, ENDS, EngineMetrics(CollectorRegistry()))
-    bad = dataclasses.replace(weights(snapshots.adapters[0]), digest="bad", tensors={})
-    rows = [row(snapshots, PROMPTS[0], bad), row(snapshots, PROMPTS[0])]
-    for each in rows:
-        scheduler.submit(each)
-    running = asyncio.create_task(scheduler.run())
-    outcomes = await asyncio.gather(*map(read, rows), return_exceptions=True)
-    running.cancel()
-    assert isinstance(outcomes[0], PlatformError)
-    assert outcomes[1] == reference(snapshots, PROMPTS[0], None)
-
-
-def test_nf4_serves_the_numbers_that_tuning_computes(snapshots: SimpleNamespace) -> None:
-    import bitsandbytes
-    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
-
-    config = BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.float32,
+async def test_a_broken_row_ends_alone(bench: Bench) -> None:
+    expected = [await text(bench, prompt) for prompt in PROMPTS]
+    rows = [bench.row(encoded(bench, prompt), limit=STEPS) for prompt in PROMPTS]
+    broken = bench.row([10**6], limit=STEPS)  # no such token
+    outcomes = await asyncio.gather(
+        *(bench.write([row]) for row in (*rows[:3], broken, *rows[3:])), return_exceptions=True
     )
-    tuned_on: Any = AutoModelForCausalLM.from_pretrained(
-        snapshots.base, quantization_config=config, dtype=torch.float32
-    ).eval()
-    linears = [m for m in tuned_on.modules() if isinstance(m, bitsandbytes.nn.Linear4bit)]
-    assert len(linears) == 14
-    for linear in linears:
-        linear.support_avx512bf16_for_cpu = False  # as every tuning run does
-    tokens = torch.tensor([encoded(snapshots, PROMPTS[1])])
-    with torch.inference_mode():
-        expected = tuned_on(input_ids=tokens).logits
-        served = load_model(snapshots.base, "nf4")(input_ids=tokens).logits
-        unrounded = load_model(snapshots.base, "fp32")(input_ids=tokens).logits
-    assert torch.equal(served, expected)
-    assert not torch.allclose(unrounded, expected, atol=1e-3)
+    assert isinstance(outcomes[3], Internal)
+    sound = [outcome for outcome in outcomes if isinstance(outcome, list)]
+    assert [answer[0].text for answer in sound] == expected
+
+
+async def test_numbers_that_are_not_finite_end_their_row_and_leave_no_trace(
+    bench: Bench, saved: SimpleNamespace
+) -> None:
+    good = saved.adapters[0]
+    hot = LoraWeights(
+        "hot",
+        good.rank,
+        good.scale,
+        {name: (a * 1e30, b * 1e30) for name, (a, b) in good.layers.items()},
+    )
+    expected = [await text(bench, prompt) for prompt in PROMPTS]
+    for _ in range(3):
+        rows = [bench.row(encoded(bench, prompt), limit=STEPS) for prompt in PROMPTS]
+        bad = bench.row(encoded(bench, PROMPTS[1]), hot)
+        failed = asyncio.ensure_future(bench.write([bad]))
+        assert [answer.text for answer in await bench.write(rows)] == expected
+        with pytest.raises(Internal, match="not finite"):
+            await failed
+
+
+async def test_rows_give_way_when_memory_is_short(saved: SimpleNamespace) -> None:
+    async with engine_bench(saved.base) as bench:
+        expected = [await text(bench, prompt, limit=150) for prompt in PROMPTS]
+        token_bytes = bench.memory.cache.token_bytes
+    # Three rows of 256 tokens have room, six do not.
+    async with engine_bench(saved.base, cache_bytes=4 * 256 * token_bytes) as bench:
+        rows = [bench.row(encoded(bench, prompt), limit=150) for prompt in PROMPTS]
+        answers = await bench.write(rows)
+        assert [answer.text for answer in answers] == expected
+        assert all(answer.finish.completion_tokens == 150 for answer in answers)
+        assert bench.memory.cache.held_bytes <= 3 * 256 * token_bytes
+
+
+async def test_a_prompt_read_before_is_not_read_again(bench: Bench, saved: SimpleNamespace) -> None:
+    prompt = encoded(bench, "word " * 40)
+    shared = len(prompt) // BLOCK * BLOCK
+    assert shared >= 2 * BLOCK
+
+    async def ask(adapter: LoraWeights | None, project: str) -> tuple[str, int]:
+        row = bench.row(prompt, adapter, limit=STEPS, project=project)
+        (answer,) = await bench.write([row])
+        return answer.text, answer.finish.cached_prompt_tokens
+
+    first = await ask(None, "acme")
+    assert first[1] == 0
+    assert await ask(None, "acme") == (first[0], shared)
+    # Nothing is shared with another project, or another adapter.
+    assert await ask(None, "other") == (first[0], 0)
+    tuned = await ask(saved.adapters[0], "acme")
+    assert tuned[1] == 0
+    assert tuned[0] != first[0]
+    assert await ask(saved.adapters[0], "acme") == (tuned[0], shared)
+    assert (await ask(saved.adapters[1], "acme"))[1] == 0
+
+
+async def test_answers_to_one_prompt_read_it_once(bench: Bench) -> None:
+    prompt = encoded(bench, "word " * 40)
+    rows = [bench.row(prompt, limit=4) for _ in range(3)]
+    rows[1].leader = rows[2].leader = rows[0]
+    answers = await bench.write(rows)
+    assert [answer.finish.cached_prompt_tokens for answer in answers] == [0, 192, 192]
+    assert len({answer.text for answer in answers}) == 1
+
+
+async def test_projects_share_the_engine_in_tokens(saved: SimpleNamespace) -> None:
+    async with engine_bench(saved.base, limits=Limits(rows=2)) as bench:
+        order: list[str] = []
+
+        async def ask(project: str, prompt: str) -> None:
+            await bench.write([bench.row(encoded(bench, prompt), limit=8, project=project)])
+            order.append(project)
+
+        greedy = [asyncio.ensure_future(ask("greedy", "word " * 20)) for _ in range(20)]
+        await asyncio.sleep(0)
+        await asyncio.gather(*(ask("modest", "hi") for _ in range(4)))
+        assert order.count("greedy") < 10, "the modest one did not wait for all others"
+        await asyncio.gather(*greedy)
+
+
+async def test_too_many_are_refused(saved: SimpleNamespace) -> None:
+    async with engine_bench(saved.base, limits=Limits(rows=1, waiting=3)) as bench:
+        rows = [bench.row(encoded(bench, "hi"), limit=200) for _ in range(9)]
+        with pytest.raises(ResourceExhausted) as caught:
+            submit_all(bench, rows)
+        assert caught.value.reason == "ENGINE_BUSY"
+        for row in rows:
+            row.cancelled = True
+
+
+def submit_all(bench: Bench, rows: list[Row]) -> None:
+    for row in rows:
+        bench.scheduler.submit(row)
+
+
+async def test_a_schema_is_followed(bench: Bench) -> None:
+    from luthier_inference.engine.grammar import Vocabulary
+
+    vocabulary = Vocabulary(bench.tokenizer.own, bench.signs.vocabulary_size, frozenset({END}))
+    schema = {
+        "type": "object",
+        "properties": {"n": {"type": "integer"}, "ok": {"type": "boolean"}},
+        "required": ["n", "ok"],
+        "additionalProperties": False,
+    }
+    wanted = AnswerFormat(json_schema=json.dumps(schema))
+    for seed in range(4):
+        row = bench.row(
+            encoded(bench, "hi"), limit=120, ends=frozenset({END}), temperature=1.0, seed=seed
+        )
+        row.sampling.guide = vocabulary.guide(wanted)
+        (answer,) = await bench.write([row])
+        if answer.finish.reason == STOP:
+            found = json.loads(answer.text)
+            assert found.keys() == {"n", "ok"}
+            assert type(found["n"]) is int
+            assert type(found["ok"]) is bool
+    with pytest.raises(InvalidArgument) as caught:
+        vocabulary.guide(AnswerFormat(json_schema='{"type": "no such type"}'))
+    assert caught.value.reason == "INVALID_JSON_SCHEMA"
+
+
+async def test_vectors_are_the_mean_of_the_last_layer(bench: Bench, saved: SimpleNamespace) -> None:
+    from transformers import AutoModel
+
+    rows = [encoded(bench, prompt) for prompt in PROMPTS]
+    vectors = await bench.scheduler.embed(rows, None)
+    plain = AutoModel.from_pretrained(saved.base).eval()
+    for row, vector in zip(rows, vectors, strict=True):
+        with torch.inference_mode():
+            mean = plain(input_ids=torch.tensor([row])).last_hidden_state[0].mean(dim=0)
+        assert vector == pytest.approx((mean / mean.norm()).tolist(), abs=1e-5)
+    tuned = await bench.scheduler.embed(rows, saved.adapters[0])
+    assert tuned[0] != pytest.approx(vectors[0], abs=1e-2)
+
+
+async def test_an_adapter_is_unloaded_after_its_last_answer(
+    bench: Bench, saved: SimpleNamespace
+) -> None:
+    adapter = saved.adapters[0]
+    row = bench.row(encoded(bench, "hi"), adapter, limit=60)
+    writing = asyncio.ensure_future(bench.write([row]))
+    await eventually(lambda: adapter.digest in bench.model.bank.placed)
+    await bench.scheduler.unload(adapter.digest)
+    assert row.over
+    assert adapter.digest not in bench.model.bank.placed
+    (answer,) = await writing
+    assert answer.finish.completion_tokens == 60
+
+
+async def eventually(holds: Any) -> None:
+    async with asyncio.timeout(20):
+        while not holds():
+            await asyncio.sleep(0.005)

@@ -11,14 +11,22 @@ import psutil
 import pytest
 import pytest_asyncio
 from luthier.inference.v1.adapter_pb2 import Adapter
-from luthier.inference.v1.adapter_service_pb2 import CreateAdapterRequest
+from luthier.inference.v1.adapter_service_pb2 import (
+    CreateAdapterRequest,
+    DeleteAdapterRequest,
+    PinAdapterRequest,
+    UnloadAdapterRequest,
+    UnpinAdapterRequest,
+)
 from luthier.inference.v1.base_model_pb2 import BaseModel
-from luthier.inference.v1.generation_pb2 import ChatFinish, ChatMessage, SamplingParameters
+from luthier.inference.v1.generation_pb2 import ChatMessage, Finish, SamplingParameters
 from luthier.inference.v1.generation_service_pb2 import StreamChatRequest
 from luthier.inference.v1.generation_service_pb2_grpc import GenerationServiceStub
 from luthier_common.errors import (
     DataLoss,
+    FailedPrecondition,
     InvalidArgument,
+    NotFound,
     PlatformError,
     Unavailable,
 )
@@ -106,7 +114,7 @@ async def test_base_and_adapters_answer_and_say_who_they_are(
         expected = next((each.digest for each in adapters if each.name == name), "")
         assert answer.digests == {(base.digest, expected)}
     tokens = inference.lifespan.registry.get_sample_value(
-        "luthier_inference_tokens_total", {"kind": "completion"}
+        "luthier_inference_tokens_total", {"base_model": "tiny", "kind": "completion"}
     )
     assert tokens == 16 * 13, "this is the first test of the service"
 
@@ -133,7 +141,7 @@ async def test_limits_are_told_with_their_numbers(
     assert caught.value.metadata == {"prompt_tokens": "5003", "context_tokens": "4096"}
     nearly = await inference.chat(base.name, "x" * 4083, max_tokens=0)
     assert nearly.finish.completion_tokens == 10
-    assert nearly.finish.reason == ChatFinish.FinishReason.LENGTH
+    assert nearly.finish.reason == Finish.FinishReason.LENGTH
 
 
 async def test_an_unsuitable_request_names_its_field(
@@ -194,7 +202,7 @@ async def test_the_starter_model_reads_and_streams(inference: Inference) -> None
     answers = await asyncio.gather(
         *(inference.chat(base.name, question, max_tokens=64) for question in ask)
     )
-    assert [answer.finish.reason for answer in answers] == [ChatFinish.FinishReason.STOP] * 2
+    assert [answer.finish.reason for answer in answers] == [Finish.FinishReason.STOP] * 2
     for answer in answers:
         assert answer.text.strip() == answer.text != ""
         assert "\ufffd" not in answer.text
@@ -208,6 +216,31 @@ def restarts(inference: Inference) -> float:
 
 def holds(process: psutil.Process, base: BaseModel) -> bool:
     return f'"digest": "{base.digest}"' in process.environ()["LUTHIER_ENGINE_BASE_MODEL"]
+
+
+async def test_adapters_are_pinned_unloaded_and_deleted(
+    inference: Inference, saved: SimpleNamespace
+) -> None:
+    base = await inference.import_base(saved.base)
+    adapter = await publish(inference, saved.adapters[1], base, "held-1")
+    folder = inference.work / "adapters" / adapter.digest
+    registry = inference.adapters()
+    answer = (await inference.chat(adapter.name)).text
+    pinned = await registry.PinAdapter(PinAdapterRequest(name=adapter.name))
+    assert pinned.pinned
+    with pytest.raises(FailedPrecondition):
+        await registry.UnloadAdapter(UnloadAdapterRequest(name=adapter.name))
+    assert folder.is_dir()
+    assert not (await registry.UnpinAdapter(UnpinAdapterRequest(name=adapter.name))).pinned
+    await registry.UnloadAdapter(UnloadAdapterRequest(name=adapter.name))
+    assert not folder.exists()
+    # It is fetched again when it is asked again; once deleted, never.
+    assert (await inference.chat(adapter.name)).text == answer
+    assert folder.is_dir()
+    await registry.DeleteAdapter(DeleteAdapterRequest(name=adapter.name))
+    await eventually(lambda: not folder.exists())
+    with pytest.raises(NotFound):
+        await inference.chat(adapter.name)
 
 
 async def test_killed_engines_come_back(inference: Inference, saved: SimpleNamespace) -> None:

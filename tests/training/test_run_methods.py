@@ -323,6 +323,7 @@ def test_an_adapter_is_gone_on_from(
     assert [path.name for path in second.outputs.model_files] == [
         "adapter_config.json",
         "adapter_model.safetensors",
+        "probe.json",
     ]
     found = mean_loss(reloaded(llama, inputs.hyperparameters, second.folder), judged_rows)
     assert found == pytest.approx(second.outputs.metrics["valid_loss"], rel=1e-4)

@@ -126,6 +126,7 @@ def test_a_run_learns_its_rows_and_leaves_an_adapter(files: Path, tmp_path: Path
     assert [path.name for path in outputs.model_files] == [
         "adapter_config.json",
         "adapter_model.safetensors",
+        "probe.json",
     ]
     config = json.loads(outputs.model_files[0].read_text())
     assert config["base_model_name_or_path"] == NAME

@@ -13,7 +13,7 @@ from luthier.inference.v1.adapter_service_pb2_grpc import AdapterServiceStub
 from luthier.inference.v1.base_model_pb2 import BaseModel
 from luthier.inference.v1.base_model_service_pb2 import GetBaseModelRequest
 from luthier.inference.v1.base_model_service_pb2_grpc import BaseModelServiceStub
-from luthier.inference.v1.generation_pb2 import ChatFinish, ChatMessage, SamplingParameters
+from luthier.inference.v1.generation_pb2 import ChatMessage, Finish, SamplingParameters
 from luthier.inference.v1.generation_service_pb2 import StreamChatRequest, StreamChatResponse
 from luthier.inference.v1.generation_service_pb2_grpc import GenerationServiceStub
 from luthier_common.errors import (
@@ -133,7 +133,7 @@ class RemoteModel:
                 self._check_digest(response)
                 text += response.text
                 if response.HasField("finish"):
-                    complete = response.finish.reason == ChatFinish.FinishReason.STOP
+                    complete = response.finish.reason == Finish.FinishReason.STOP
                     return Reply(text, complete)
         finally:
             responses.cancel()

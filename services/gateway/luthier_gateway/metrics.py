@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 # Seconds: from a record read to a long upload or generation.
@@ -26,9 +29,9 @@ class RestMetrics:
             registry=registry,
         )
         self._tokens = Counter(
-            "luthier_gateway_chat_tokens_total",
-            "Tokens read (prompt) and written (completion) by chat completions.",
-            ["kind"],
+            "luthier_gateway_tokens_total",
+            "Tokens read (prompt) and written (completion) by finished answers.",
+            ["route", "kind"],
             registry=registry,
         )
 
@@ -37,7 +40,12 @@ class RestMetrics:
         self._requests.labels(route, method, str(status)).inc()
         self._seconds.labels(route, method).observe(seconds)
 
-    def generated(self, prompt_tokens: int, completion_tokens: int) -> None:
-        """Count the tokens of a finished answer."""
-        self._tokens.labels("prompt").inc(prompt_tokens)
-        self._tokens.labels("completion").inc(completion_tokens)
+    def generated(self, route: str, usage: Mapping[str, Any]) -> None:
+        """Count the tokens of a finished answer, as its `usage` tells them."""
+        self._tokens.labels(route, "prompt").inc(usage["prompt_tokens"])
+        self._tokens.labels(route, "completion").inc(usage.get("completion_tokens", 0))
+
+
+def route_of(scope: Mapping[str, Any]) -> str:
+    """Return the template of a request's route, once it has been found."""
+    return str(getattr(scope.get("route"), "path", "unmatched"))

@@ -25,8 +25,17 @@ from luthier_gateway import datasets
 from luthier_gateway.body_limit import BodyLimit
 from luthier_gateway.hanging_up import CALLER_GONE
 from luthier_gateway.identity import KeyRing
-from luthier_gateway.metrics import RestMetrics
-from luthier_gateway.openai import chat, errors, files, jobs, models, uploads
+from luthier_gateway.metrics import RestMetrics, route_of
+from luthier_gateway.openai import (
+    chat,
+    completions,
+    embeddings,
+    errors,
+    files,
+    jobs,
+    models,
+    uploads,
+)
 from luthier_gateway.owners import Owners
 
 logger = logging.getLogger(__name__)
@@ -46,7 +55,7 @@ def create_api(owners: Owners, metrics: RestMetrics) -> FastAPI:
     api.state.owners = owners
     api.state.metrics = metrics
     errors.install(api)
-    for module in (files, uploads, jobs, models, chat, datasets):
+    for module in (files, uploads, jobs, models, chat, completions, embeddings, datasets):
         api.include_router(module.router, prefix="/v1")
     return api
 
@@ -88,7 +97,7 @@ class Front:
             self._record(scope, status, time.perf_counter() - started, identity)
 
     def _record(self, scope: Scope, status: int, seconds: float, identity: Identity | None) -> None:
-        route = str(getattr(scope.get("route"), "path", "unmatched"))
+        route = route_of(scope)
         self._metrics.answered(route, scope["method"], status, seconds)
         extra = {
             "method": scope["method"],

@@ -28,10 +28,11 @@ from luthier_common.rpc.server import RpcServer
 from luthier_inference.adapters import ADAPTER, Adapters
 from luthier_inference.base_models import BaseModels, complete_older
 from luthier_inference.engine_pool import EnginePool, keep_warm
-from luthier_inference.engine_process import Engine, engine_environment, start_engine
+from luthier_inference.engines.fleets import configured_fleets
 from luthier_inference.events import event_for
 from luthier_inference.metrics import Metrics
 from luthier_inference.origins import BASE_MODEL
+from luthier_inference.prober import Prober
 from luthier_inference.router import Router
 from luthier_inference.settings import InferenceSettings
 
@@ -57,11 +58,13 @@ async def build(settings: InferenceSettings, lifespan: Lifespan) -> RpcServer:
     adapters = await lifespan.enter(Collection(records, Adapter, ADAPTER))
     await complete_older(base_models)
 
-    async def start(base: BaseModel) -> Engine:
-        return await start_engine(base, engine_environment(settings, base), signer)
-
-    engines = await lifespan.enter(EnginePool(start, limit=settings.max_engines, metrics=metrics))
+    fleets = configured_fleets(settings, signer, blobs)
+    engines = await lifespan.enter(EnginePool(fleets, limit=settings.max_engines, metrics=metrics))
     lifespan.spawn(keep_warm(engines, base_models, settings.preload_models), name="keep warm")
+
+    registry = Adapters(adapters, base_models, blobs, engines)
+    lifespan.spawn(registry.pin_again(), name="pin again")
+    lifespan.spawn(Prober(adapters, base_models, engines).run(), name="prober")
 
     server = RpcServer(
         settings.grpc_address,
@@ -75,7 +78,7 @@ async def build(settings: InferenceSettings, lifespan: Lifespan) -> RpcServer:
         base_model_service_pb2.DESCRIPTOR.services_by_name["BaseModelService"],
     )
     server.add_service(
-        Adapters(adapters, base_models, blobs),
+        registry,
         add_AdapterServiceServicer_to_server,
         adapter_service_pb2.DESCRIPTOR.services_by_name["AdapterService"],
     )

@@ -11,8 +11,18 @@ from luthier.inference.v1.adapter_pb2 import Adapter
 from luthier.inference.v1.base_model_pb2 import ModelFile
 from luthier_common.objects.folders import folder_digest
 
-# What a name, a clock or the record store adds; everything else is the manifest.
-_NOT_IN_MANIFEST = ("name", "digest", "create_time", "delete_time", "etag")
+# What a name, a clock, the record store or whoever serves it adds; all else is the manifest.
+_NOT_IN_MANIFEST = (
+    "name",
+    "digest",
+    "create_time",
+    "update_time",
+    "delete_time",
+    "etag",
+    "state",
+    "pinned",
+    "probe_results",
+)
 
 
 def base_model_digest(files: Iterable[ModelFile]) -> str:

@@ -7,14 +7,17 @@ all adapters of all projects; others are regular expressions that run on ours.
 
 from __future__ import annotations
 
-import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from luthier_common.errors import InvalidArgument
 
+from luthier_inference import strict_json
+
 _RANK_LIMIT = 1024
+_CONFIG_BYTES = 1 << 20
 _MODULE = re.compile(r"[A-Za-z0-9_.]{1,200}")
 # Read here, or without any effect on serving.
 _KNOWN = {
@@ -36,6 +39,20 @@ _KNOWN = {
     "qalora_group_size",
     "revision",
 }
+_MERGE = "merge it into its base model and import the result"
+_ADVICE = {
+    "use_dora": f"tune it again without DoRA, or {_MERGE}",
+    "modules_to_save": f"whole modules are not swapped; {_MERGE}",
+    "trainable_token_indices": f"tokens are not swapped; {_MERGE}",
+    "rank_pattern": "tune it again with one rank for all layers",
+    "alpha_pattern": "tune it again with one lora_alpha for all layers",
+    "layers_to_transform": "name these layers whole in target_modules",
+    "layers_pattern": "name these layers whole in target_modules",
+    "exclude_modules": "name the layers that are left whole in target_modules",
+    "target_parameters": "tune linear layers, named in target_modules",
+    "lora_bias": "tune it again without biases",
+}
+"""What to do about options; for those not named here, merging helps."""
 
 
 @dataclass(frozen=True)
@@ -57,48 +74,75 @@ def read_lora_config(data: bytes, *, seq2seq: bool = False) -> LoraSettings:
 
     `seq2seq` says that the base model reads with an encoder and writes with a decoder.
     """
-    try:
-        config = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise _refused("is not JSON") from error
-    if not isinstance(config, dict):
-        raise _refused("is not a JSON object")
+    config = _parse(data)
     _check_kind(config, "SEQ_2_SEQ_LM" if seq2seq else "CAUSAL_LM")
-    unsupported = sorted(key for key in config if key not in _KNOWN and config[key])
-    if unsupported:
-        raise _refused(f"uses {', '.join(unsupported)[:200]}, which is not supported")
+    _check_options(config)
     rank, alpha, modules = (config.get(key) for key in ("r", "lora_alpha", "target_modules"))
     if not isinstance(rank, int) or rank is True or not 1 <= rank <= _RANK_LIMIT:
-        raise _refused(f"needs r from 1 to {_RANK_LIMIT}")
+        raise _bad(f"needs r from 1 to {_RANK_LIMIT}", "RANK_OUT_OF_LIMITS")
     if not isinstance(alpha, int | float) or alpha is True or not 0 < alpha < 1e6:
-        raise _refused("needs a positive lora_alpha")
+        raise _bad("needs a positive lora_alpha")
     if not isinstance(modules, list) or not modules or not all(map(_is_module, modules)):
-        raise _refused("needs target_modules as a list of names")
+        raise _bad("needs target_modules as a list of names: write out what a pattern means")
     return LoraSettings(
         rank=rank,
         alpha=alpha,
-        target_modules=tuple(sorted(modules)),
-        use_rslora=config.get("use_rslora") is True,
-        fan_in_fan_out=config.get("fan_in_fan_out") is True,
+        target_modules=tuple(sorted(set(modules))),
+        use_rslora=_flag(config, "use_rslora"),
+        fan_in_fan_out=_flag(config, "fan_in_fan_out"),
     )
 
 
-def _check_kind(config: dict[str, Any], task_type: str) -> None:
+def _parse(data: bytes) -> dict[str, Any]:
+    if len(data) > _CONFIG_BYTES:
+        raise _bad(f"is larger than {_CONFIG_BYTES} bytes")
+    try:
+        config = strict_json.load(data)
+    except strict_json.BadJson as error:
+        raise _bad(str(error)) from error
+    if not isinstance(config, dict):
+        raise _bad("is not a JSON object")
+    return config
+
+
+def _check_kind(config: Mapping[str, Any], task_type: str) -> None:
     if config.get("peft_type") != "LORA":
-        raise _refused("must have peft_type LORA")
+        raise _unsupported(f"must have peft_type LORA; of other methods, {_MERGE}")
     if config.get("task_type") not in (None, task_type):
-        raise _refused(f"must have task_type {task_type}")
+        raise _unsupported(f"must have task_type {task_type}, as its base model has")
     if config.get("bias", "none") != "none":
-        raise _refused("must have bias none")
-    if not isinstance(config.get("init_lora_weights", True), bool):
-        raise _refused("must have been saved with init_lora_weights true or false")
+        raise _unsupported("must have bias none; tune it again so")
+    # Strings are ways to start that change the base model, but for this one.
+    if not isinstance(start := config.get("init_lora_weights", True), bool) and start != "gaussian":
+        raise _unsupported(
+            "must have init_lora_weights true or false; of an adapter that changed its base model, "
+            "save the difference (peft: path_initial_model_for_weight_conversion)"
+        )
+
+
+def _check_options(config: Mapping[str, Any]) -> None:
+    used = sorted(key for key in config if key not in _KNOWN and config[key])
+    if used:
+        raise _unsupported(
+            f"uses {', '.join(used)[:200]!r}, which is not supported: "
+            f"{_ADVICE.get(used[0], _MERGE)}"
+        )
+
+
+def _flag(config: Mapping[str, Any], name: str) -> bool:
+    value = config.get(name)
+    if not (value is None or isinstance(value, bool)):
+        raise _bad(f"needs {name} to be true or false")
+    return bool(value)
 
 
 def _is_module(name: object) -> bool:
     return isinstance(name, str) and _MODULE.fullmatch(name) is not None
 
 
-def _refused(why: str) -> InvalidArgument:
-    return InvalidArgument(
-        f"adapter_config.json {why}", reason="UNSUPPORTED_ADAPTER", field="adapter.files"
-    )
+def _unsupported(why: str) -> InvalidArgument:
+    return _bad(why, "UNSUPPORTED_ADAPTER")
+
+
+def _bad(why: str, reason: str = "BAD_ADAPTER_CONFIG") -> InvalidArgument:
+    return InvalidArgument(f"adapter_config.json {why}", reason=reason, field="adapter.files")

@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import AsyncGenerator
+import contextlib
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
+from luthier.inference.v1 import generation_service_pb2 as api
 from luthier.inference.v1.adapter_pb2 import Adapter
 from luthier.inference.v1.base_model_pb2 import BaseModel
-from luthier.inference.v1.engine_service_pb2 import GenerateRequest, GenerateResponse
-from luthier.inference.v1.engine_service_pb2_grpc import EngineServiceStub
-from luthier.inference.v1.generation_service_pb2 import StreamChatRequest, StreamChatResponse
+from luthier.inference.v1.engine_service_pb2 import (
+    EmbedTextsRequest,
+    GenerateRequest,
+    GenerateResponse,
+)
 from luthier.inference.v1.generation_service_pb2_grpc import GenerationServiceServicer
-from luthier_common.errors import FailedPrecondition, NotFound, Unavailable, not_found
-from luthier_common.identity import LIBRARY, service_identity
+from luthier_common.errors import FailedPrecondition, NotFound, PlatformError, not_found
+from luthier_common.identity import LIBRARY
 from luthier_common.names import parse, project_of
 from luthier_common.records.collection import Collection
 
 from luthier_inference.adapters import ADAPTER, is_live
-from luthier_inference.conversation import check_messages, check_sampling
+from luthier_inference.conversation import (
+    check_messages,
+    check_sampling,
+    check_text,
+    check_texts,
+    check_tools,
+)
 from luthier_inference.engine_pool import EnginePool
 from luthier_inference.metrics import Metrics
 from luthier_inference.origins import BASE_MODEL
-from luthier_inference.served import check_served
-
-_ATTEMPTS = 3  # an engine that dies twice before its first word will do so again
-
-logger = logging.getLogger(__name__)
+from luthier_inference.served import check_chats, check_served
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,7 @@ class Model:
 
 
 class Router(GenerationServiceServicer):
-    """Answers conversations with a base model or an adapter."""
+    """Answers conversations and texts with a base model or an adapter."""
 
     def __init__(
         self,
@@ -54,83 +60,183 @@ class Router(GenerationServiceServicer):
         self._engines = engines
         self._metrics = metrics
 
+    async def Chat(self, request: api.ChatRequest, context: Any) -> api.ChatResponse:
+        """Answer a conversation."""
+        model, pieces = await self._chat(request)
+        answers, adapter_digest = await _collected(pieces, request.sampling.answer_count)
+        return api.ChatResponse(
+            answers=answers, base_model_digest=model.base.digest, adapter_digest=adapter_digest
+        )
+
     async def StreamChat(
-        self, request: StreamChatRequest, context: Any
-    ) -> AsyncGenerator[StreamChatResponse, None]:
-        """Stream one answer; the last message carries `finish`."""
+        self, request: api.StreamChatRequest, context: Any
+    ) -> AsyncGenerator[api.StreamChatResponse, None]:
+        """Stream the answers to a conversation; the last message of each carries `finish`."""
+        model, pieces = await self._chat(request)
+        async with aclosing(pieces):
+            async for piece in pieces:
+                yield api.StreamChatResponse(
+                    text=piece.text,
+                    finish=piece.finish if piece.HasField("finish") else None,
+                    base_model_digest=model.base.digest,
+                    adapter_digest=piece.adapter_digest,
+                    answer_index=piece.answer_index,
+                    tokens=piece.tokens,
+                )
+
+    async def Complete(self, request: api.CompleteRequest, context: Any) -> api.CompleteResponse:
+        """Go on with a text."""
+        model, pieces = await self._complete(request)
+        answers, adapter_digest = await _collected(pieces, request.sampling.answer_count)
+        return api.CompleteResponse(
+            answers=answers, base_model_digest=model.base.digest, adapter_digest=adapter_digest
+        )
+
+    async def StreamComplete(
+        self, request: api.StreamCompleteRequest, context: Any
+    ) -> AsyncGenerator[api.StreamCompleteResponse, None]:
+        """Stream how a text goes on; the last message of each answer carries `finish`."""
+        model, pieces = await self._complete(request)
+        async with aclosing(pieces):
+            async for piece in pieces:
+                yield api.StreamCompleteResponse(
+                    text=piece.text,
+                    finish=piece.finish if piece.HasField("finish") else None,
+                    base_model_digest=model.base.digest,
+                    adapter_digest=piece.adapter_digest,
+                    answer_index=piece.answer_index,
+                    tokens=piece.tokens,
+                )
+
+    async def Embed(self, request: api.EmbedRequest, context: Any) -> api.EmbedResponse:
+        """Return the vectors of texts."""
+        project = project_of(request.parent, field="parent")
+        check_texts(request.texts)
+        model = await self._resolve(project, request.model)
+        wanted = EmbedTextsRequest(
+            parent=request.parent,
+            base_model_digest=model.base.digest,
+            adapter=model.adapter,
+            texts=request.texts,
+        )
+        async with self._counted(model, "embed"):
+            response = await self._engines.embed(model.base, wanted)
+        return api.EmbedResponse(
+            embeddings=response.embeddings,
+            base_model_digest=model.base.digest,
+            adapter_digest=response.adapter_digest,
+        )
+
+    async def _chat(
+        self, request: api.ChatRequest | api.StreamChatRequest
+    ) -> tuple[Model, AsyncGenerator[GenerateResponse, None]]:
         project = project_of(request.parent, field="parent")
         check_messages(request.messages)
         check_sampling(request.sampling)
+        check_tools(request.tools, request.tool_choice)
         model = await self._resolve(project, request.model)
-        check_served(model.base, model.adapter)
+        check_chats(model.base)
         wanted = GenerateRequest(
             parent=request.parent,
             base_model_digest=model.base.digest,
             adapter=model.adapter,
             messages=request.messages,
             sampling=request.sampling,
+            tools=request.tools,
+            tool_choice=request.tool_choice if request.HasField("tool_choice") else None,
         )
-        async with aclosing(self._generate(project, model.base, wanted)) as pieces:
-            async for piece in pieces:
-                response = StreamChatResponse(
-                    text=piece.text,
-                    base_model_digest=model.base.digest,
-                    adapter_digest=piece.adapter_digest,
-                )
-                if piece.HasField("finish"):
-                    response.finish.CopyFrom(piece.finish)
-                    self._metrics.answered(piece.finish)
-                yield response
+        return model, self._measured(model, wanted, "chat")
+
+    async def _complete(
+        self, request: api.CompleteRequest | api.StreamCompleteRequest
+    ) -> tuple[Model, AsyncGenerator[GenerateResponse, None]]:
+        project = project_of(request.parent, field="parent")
+        check_text(request.text)
+        check_sampling(request.sampling)
+        model = await self._resolve(project, request.model)
+        wanted = GenerateRequest(
+            parent=request.parent,
+            base_model_digest=model.base.digest,
+            adapter=model.adapter,
+            text=request.text,
+            sampling=request.sampling,
+        )
+        return model, self._measured(model, wanted, "complete")
 
     async def _resolve(self, project: str, name: str) -> Model:
-        """Return the model; a foreign name gets the answer of an absent one."""
+        """Return a model that is served; a foreign name gets the answer of an absent one."""
         adapters = "/adapters/" in name
         owner = parse(name, ADAPTER if adapters else BASE_MODEL, field="model")["project"]
         if owner != project and (adapters or owner != LIBRARY):
             raise not_found(name)
         if not adapters:
-            return Model(await self._base_models.get(name), None)
-        adapter = await self._adapters.get(name)
+            model = Model(await self._base_models.get(name), None)
+        else:
+            model = await self._with_base(await self._adapters.get(name))
+        check_served(model.base, model.adapter)
+        return model
+
+    async def _with_base(self, adapter: Adapter) -> Model:
         if not is_live(adapter):
-            raise not_found(name)
+            raise not_found(adapter.name)
         try:
             base = await self._base_models.get(adapter.base_model)
         except NotFound:
             base = None
         if base is None or base.digest != adapter.base_model_digest:
             raise FailedPrecondition(
-                f"the base model of {name} is not there any more", reason="BASE_MODEL_MISMATCH"
+                f"the base model of {adapter.name} is not there any more",
+                reason="BASE_MODEL_MISMATCH",
             )
         return Model(base, adapter)
 
-    async def _generate(
-        self, project: str, base: BaseModel, request: GenerateRequest
+    async def _measured(
+        self, model: Model, request: GenerateRequest, method: str
     ) -> AsyncGenerator[GenerateResponse, None]:
-        """Yield what the engine writes; starts again while nothing has been passed on."""
-        identity = service_identity(project, "inference")
-        for attempt in range(1, _ATTEMPTS + 1):
-            begun = False
-            try:
-                async with self._engines.lease(base) as engine:
-                    stub = EngineServiceStub(engine.channel.with_identity(identity))
-                    pieces = stub.Generate(request)
-                    try:
-                        async for piece in pieces:
-                            begun = True
-                            yield piece
-                            if piece.HasField("finish"):
-                                return
-                    finally:
-                        pieces.cancel()
-                raise Unavailable("the answer broke off", reason="ENGINE_LOST")
-            except Unavailable as error:
-                if error.reason == "ENGINE_NOT_STARTED":
-                    raise
-                logger.warning(
-                    "the engine was lost",
-                    extra={"base_model": base.name, "attempt": attempt, "detail": error.message},
-                )
-                if begun or attempt == _ATTEMPTS:
-                    raise Unavailable(
-                        "the model stopped while answering; ask again", reason="ENGINE_LOST"
-                    ) from error
+        """Yield what the engine writes, and count it."""
+        base, came = model.base, time.monotonic()
+        before: dict[int, float] = {}
+        async with (
+            self._counted(model, method),
+            aclosing(self._engines.generate(base, request)) as pieces,
+        ):
+            async for piece in pieces:
+                now, index = time.monotonic(), piece.answer_index
+                seconds = now - before.get(index, came)
+                self._metrics.written(base.name, seconds, first=index not in before)
+                before[index] = now
+                if piece.HasField("finish"):
+                    self._metrics.answered(base.name, request.adapter.name, piece.finish)
+                yield piece
+
+    @contextlib.asynccontextmanager
+    async def _counted(self, model: Model, method: str) -> AsyncIterator[None]:
+        code = "CANCELLED"
+        try:
+            yield
+            code = "OK"
+        except PlatformError as error:
+            code = error.code
+            raise
+        except Exception:
+            code = "INTERNAL"
+            raise
+        finally:
+            self._metrics.requested(model.base.name, method, code)
+
+
+async def _collected(
+    pieces: AsyncGenerator[GenerateResponse, None], count: int
+) -> tuple[Sequence[api.Answer], str]:
+    """Return whole answers, and the digest of the adapter that gave them."""
+    answers = [api.Answer() for _ in range(count or 1)]
+    adapter_digest = ""
+    async with aclosing(pieces):
+        async for piece in pieces:
+            answer = answers[piece.answer_index]
+            answer.text += piece.text
+            answer.tokens.extend(piece.tokens)
+            adapter_digest = piece.adapter_digest
+            if piece.HasField("finish"):
+                answer.finish.CopyFrom(piece.finish)
+    return answers, adapter_digest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import json
@@ -14,7 +15,8 @@ from luthier.inference.v1.base_model_pb2 import ModelFile
 from luthier_common.errors import DataLoss, FailedPrecondition, InvalidArgument
 from luthier_common.objects.blobs import Blobs
 
-from luthier_inference.tensors import BadTensors, Tensors, header_bytes, read_header
+from luthier_inference.tensor_reader import TensorReader
+from luthier_inference.tensors import HEADER_LIMIT, BadTensors, Tensors
 
 TEXT_LIMIT = 64 * 1024 * 1024
 """The most bytes of a JSON or template file."""
@@ -57,9 +59,12 @@ async def verify(
     *,
     field: str,
     allowed: Callable[[str], bool],
+    finite: bool = False,
+    header_limit: int = HEADER_LIMIT,
 ) -> Snapshot:
     """Read every file from the store under `project` and check its digest and size.
 
+    `finite` and `header_limit` are of safetensors files, as TensorReader has them.
     InvalidArgument for what is wrong with the list or a file's contents, FailedPrecondition for
     bytes that are not there, DataLoss for bytes that are not what their digest says.
     """
@@ -67,10 +72,11 @@ async def verify(
     _check_list(snapshot, files, allowed)
     for index, file in enumerate(files):
         try:
-            await _read(blobs, project, file, snapshot)
+            reader = TensorReader(file.size_bytes, finite=finite, header_limit=header_limit)
+            await _read(blobs, project, file, snapshot, reader)
         except BadTensors as error:
-            message = f"{file.path} is not a safetensors file: {error}"
-            raise snapshot.refused(message, "NOT_SAFETENSORS") from error
+            message = f"{file.path} is refused: {error}"
+            raise snapshot.refused(message, error.reason) from error
         except DataLoss as error:
             message = f"{file.path}: {error.message}"
             if error.reason != "BLOB_MISSING":
@@ -96,7 +102,9 @@ def _check_list(
         raise snapshot.refused("a path occurs twice", "BAD_FILES")
 
 
-async def _read(blobs: Blobs, project: str, file: ModelFile, snapshot: Snapshot) -> None:
+async def _read(
+    blobs: Blobs, project: str, file: ModelFile, snapshot: Snapshot, reader: TensorReader
+) -> None:
     tensors = file.path.endswith(".safetensors")
     text = file.path.endswith(_TEXT_SUFFIXES)
     if text and file.size_bytes > TEXT_LIMIT:
@@ -107,11 +115,15 @@ async def _read(blobs: Blobs, project: str, file: ModelFile, snapshot: Snapshot)
             size += len(chunk)
             if size > file.size_bytes:
                 break
-            if text or (tensors and len(kept) < header_bytes(kept)):
+            if text:
                 kept += chunk
+            elif tensors and not reader.done:
+                # In a thread: large headers take seconds, and others are being answered.
+                await asyncio.to_thread(reader.feed, chunk)
     if size != file.size_bytes:
-        raise snapshot.refused(f"{file.path} does not have {file.size_bytes} bytes", "BAD_FILES")
+        message = f"{file.path} does not have {file.size_bytes} bytes"
+        raise snapshot.refused(message, "FILE_SIZE_MISMATCH")
     if tensors:
-        snapshot.tensors[file.path] = read_header(bytes(kept), size)
+        snapshot.tensors[file.path] = reader.result()
     elif text:
         snapshot.texts[file.path] = bytes(kept)

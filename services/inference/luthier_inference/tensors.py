@@ -1,12 +1,16 @@
-"""The header of a safetensors file: names and shapes of its tensors, read without torch."""
+"""The header of a safetensors file: names, types and shapes of its tensors, without torch.
+
+https://github.com/huggingface/safetensors#format; what the format leaves to readers is refused.
+"""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
+
+from luthier_inference import strict_json
 
 _LENGTH_BYTES = 8
 HEADER_LIMIT = 100_000_000
@@ -18,69 +22,126 @@ _BITS = {
     **dict.fromkeys(("F16", "BF16", "I16", "U16"), 16),
     **dict.fromkeys(("I8", "U8", "BOOL", "F8_E4M3", "F8_E5M2"), 8),
 }
+_MOST_SIDES = 8
+_LONGEST_SIDE = 2**48
 
 
 class BadTensors(ValueError):
-    """The bytes are not a safetensors file; the message says why."""
+    """The bytes are not a safetensors file; `reason` is for programs, the message says why."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class Tensor(NamedTuple):
+    """An entry of the header."""
+
+    kind: str
+    """The type of its numbers as the format has it, such as `BF16`."""
+    shape: tuple[int, ...]
+    first: int
+    """Where it begins, in bytes behind the header."""
+    last: int
+    """Where it ends."""
 
 
 @dataclass(frozen=True)
 class Tensors:
     """What a file holds."""
 
-    shapes: Mapping[str, tuple[int, ...]]
-    """Of every tensor, by its name."""
+    entries: Mapping[str, Tensor]
+    """Every tensor by its name, in the order of their bytes."""
 
     @property
     def names(self) -> Set[str]:
         """Names of the tensors."""
-        return self.shapes.keys()
+        return self.entries.keys()
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of every tensor, by its name."""
+        return {name: tensor.shape for name, tensor in self.entries.items()}
 
     @property
     def parameter_count(self) -> int:
         """Numbers in all tensors."""
-        return sum(map(math.prod, self.shapes.values()))
+        return sum(math.prod(tensor.shape) for tensor in self.entries.values())
 
 
-def header_bytes(start: bytes | bytearray) -> int:
-    """Return how many of the file's first bytes make up its header; 8 while that is unknown."""
+def header_bytes(start: bytes | bytearray, limit: int = HEADER_LIMIT) -> int:
+    """Return how many of the file's first bytes make up its header; 8 while that is unknown.
+
+    BadTensors when that cannot be, or when they are more than `limit`.
+    """
     if len(start) < _LENGTH_BYTES:
         return _LENGTH_BYTES
     length = int.from_bytes(start[:_LENGTH_BYTES], "little")
-    if not 2 <= length <= HEADER_LIMIT:
-        raise BadTensors("it does not begin with a safetensors header")
+    if not 2 <= length <= HEADER_LIMIT or start[_LENGTH_BYTES : _LENGTH_BYTES + 1] not in b"{":
+        message = "it does not begin with a safetensors header; pickles and archives are not read"
+        raise BadTensors("NOT_SAFETENSORS", message)
+    if length > limit:
+        message = f"its header has {length} bytes, at most {limit} are read"
+        raise BadTensors("HEADER_TOO_LARGE", message)
     return _LENGTH_BYTES + length
 
 
-def read_header(start: bytes, size: int) -> Tensors:
+def read_header(start: bytes | bytearray, size: int) -> Tensors:
     """Check the header in `start`, the beginning of a file of `size` bytes; BadTensors."""
     end = header_bytes(start)
     if len(start) < end or size < end:
-        raise BadTensors("it ends within its header")
+        raise BadTensors("HEADER_TRUNCATED", "it ends within its header")
     try:
-        header = json.loads(start[_LENGTH_BYTES:end])
-    except (ValueError, RecursionError) as error:
-        raise BadTensors("its header is not JSON") from error
-    if not isinstance(header, dict):
-        raise BadTensors("its header is not a JSON object")
-    header.pop("__metadata__", None)
-    spans = sorted(_span(name, entry) for name, entry in header.items())
-    position = 0
-    for first, last in spans:
-        if first != position:
-            raise BadTensors("its tensors overlap or leave gaps")
-        position = last
-    if end + position != size:
-        raise BadTensors(f"its header describes {end + position} bytes, it has {size}")
-    return Tensors({name: tuple(entry["shape"]) for name, entry in header.items()})
+        header = strict_json.load(start[_LENGTH_BYTES:end])
+    except strict_json.BadJson as error:
+        raise BadTensors(f"HEADER_{error.reason}", f"its header {error}") from error
+    _check_metadata(header.pop("__metadata__", {}))
+    found = {name: _tensor(name, entry) for name, entry in header.items()}
+    tensors = dict(sorted(found.items(), key=lambda item: item[1][2:]))
+    _check_layout(tensors, size - end)
+    return Tensors(tensors)
 
 
-def _span(name: str, entry: Any) -> tuple[int, int]:
-    """Return where a tensor begins and ends."""
+def _check_metadata(metadata: Any) -> None:
+    texts = isinstance(metadata, dict) and all(isinstance(text, str) for text in metadata.values())
+    if not texts:
+        raise BadTensors("BAD_METADATA", "its __metadata__ is not an object of texts")
+
+
+def _tensor(name: str, entry: Any) -> Tensor:
+    said = f"tensor {name[:100]!r}"
     match entry:
-        case {"dtype": str(kind), "shape": [*shape], "data_offsets": [int(first), int(last)]}:
-            if kind in _BITS and all(isinstance(side, int) and side >= 0 for side in shape):
-                count = math.prod(shape)
-                if 0 <= first <= last and (last - first) * 8 == count * _BITS[kind]:
-                    return first, last
-    raise BadTensors(f"the entry of tensor {name[:100]!r} is not valid")
+        case {"dtype": str(kind), "shape": [*shape], "data_offsets": [first, last], **others} if (
+            not others
+        ):
+            pass
+        case _:
+            raise BadTensors("BAD_TENSOR_ENTRY", f"the entry of {said} is not valid")
+    if kind not in _BITS:
+        raise BadTensors("UNKNOWN_DTYPE", f"{said} has the unknown type {kind[:20]!r}")
+    # Not isinstance: true and false are numbers to Python.
+    if len(shape) > _MOST_SIDES or not all(
+        type(side) is int and 0 <= side <= _LONGEST_SIDE for side in shape
+    ):
+        raise BadTensors("BAD_SHAPE", f"{said} has no valid shape")
+    if type(first) is not int or type(last) is not int or not 0 <= first <= last:
+        raise BadTensors("BAD_OFFSETS", f"{said} has no valid data_offsets")
+    if (last - first) * 8 != math.prod(shape) * _BITS[kind]:
+        message = f"{said} has {last - first} bytes, which its shape and type do not need"
+        raise BadTensors("TENSOR_SIZE_MISMATCH", message)
+    return Tensor(kind, tuple(shape), first, last)
+
+
+def _check_layout(tensors: Mapping[str, Tensor], size: int) -> None:
+    """The tensors must follow each other without a gap, and fill the `size` bytes."""
+    position = 0
+    for name, tensor in tensors.items():
+        if tensor.first < position:
+            raise BadTensors("TENSORS_OVERLAP", f"tensor {name[:100]!r} overlaps another")
+        if tensor.first > position:
+            raise BadTensors("TENSORS_GAPPED", f"there is a gap before tensor {name[:100]!r}")
+        position = tensor.last
+    if position != size:
+        reason = "TENSORS_TRUNCATED" if position > size else "TRAILING_BYTES"
+        message = f"its header describes {position} bytes of tensors, it has {size}"
+        raise BadTensors(reason, message)

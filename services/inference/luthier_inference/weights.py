@@ -36,11 +36,14 @@ def lora_parameters_per_rank(shapes: Shapes) -> int:
 
     As peft's `all-linear` has it, that is without the output head.
     """
-    return sum(
-        sum(shape)
-        for name, shape in shapes.items()
-        if len(shape) == 2 and not _HEAD.search(name) and not _EMBEDDING.search(name)
-    )
+    return sum(sum(shape) for _, shape in linear_weights(shapes))
+
+
+def linear_weights(shapes: Shapes) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Yield names and shapes of the linear layers' matrices, but for the output head's."""
+    for name, shape in shapes.items():
+        if len(shape) == 2 and not _HEAD.search(name) and not _EMBEDDING.search(name):
+            yield name, shape
 
 
 def _copies(shapes: Shapes, *, tied: bool) -> Iterator[str]:

@@ -23,36 +23,24 @@ def refused(**values: Any) -> str:
 
 
 def test_a_plain_request_says_nothing_about_sampling() -> None:
-    (proto,) = request().to_protos("projects/acme", "projects/acme/baseModels/m")
+    proto = request().to_proto("projects/acme", "projects/acme/baseModels/m")
     assert proto.parent == "projects/acme"
     assert proto.model == "projects/acme/baseModels/m"
     assert not proto.sampling.ListFields()
+    assert not proto.HasField("tool_choice")
 
 
-def test_zero_is_a_temperature() -> None:
-    sampling = request(temperature=0).to_protos("p", "m")[0].sampling
-    assert sampling.HasField("temperature")
-
-
-@given(st.integers(-(2**63), 2**63 - 1), st.integers(1, 16))
-def test_every_answer_has_a_seed_of_its_own_that_fits(seed: int, n: int) -> None:
-    protos = request(seed=seed, n=n).to_protos("p", "m")
-    seeds = [proto.sampling.seed for proto in protos]
-    assert seeds[0] == seed
-    assert len(set(seeds)) == n
-
-
-def test_without_a_seed_there_is_none_for_any_answer() -> None:
-    assert not any(proto.sampling.HasField("seed") for proto in request(n=3).to_protos("p", "m"))
+@pytest.mark.parametrize("name", ["temperature", "seed"])
+def test_zero_is_a_value(name: str) -> None:
+    assert request(**{name: 0}).sampling().HasField(name)
 
 
 def test_null_is_the_same_as_left_out() -> None:
-    nothing = dict.fromkeys(
-        ("max_tokens", "temperature", "top_p", "seed", "stop", "n", "stream", "tools")
-    )
+    given = set(ChatRequest.model_fields) - {"model", "messages"}
+    nothing = dict.fromkeys((*given, "audio", "functions", "nobody_knows"))
     whole = request(**nothing)
     whole.check()
-    assert whole.to_protos("p", "m") == request().to_protos("p", "m")
+    assert whole.to_proto("p", "m") == request().to_proto("p", "m")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), "hot", 2.01, -0.01])
@@ -84,19 +72,54 @@ def test_parts_of_text_are_joined_and_none_are_nothing() -> None:
     assert [message.content for message in joined.messages] == ["ab", ""]
 
 
+@pytest.mark.parametrize("content", [None, "", []])
+def test_who_calls_tools_need_not_say_anything(content: Any) -> None:
+    call = {"id": "call-1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    message = {"role": "assistant", "content": content, "tool_calls": [call]}
+    (proto,) = request(messages=[message]).to_proto("p", "m").messages
+    assert (proto.content, proto.tool_calls[0].name) == ("", "f")
+
+
+@pytest.mark.parametrize("part", ["function_call", "audio"])
+def test_a_part_of_an_answer_that_would_be_lost_is_refused(part: str) -> None:
+    message = {"role": "assistant", "content": "x", part: {"id": "a", "name": "f"}}
+    assert refused(messages=[message]) == f"messages.0.{part}"
+    assert request(messages=[message | {part: None}]).messages[0].content == "x"
+
+
+def nested(depth: int) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for _ in range(depth):
+        found = {"not": found}
+    return found
+
+
+@pytest.mark.parametrize(
+    "schema", ["{}", [], True, {"const": float("nan")}, {"const": "\ud83d"}, nested(100_000)]
+)
+def test_what_is_no_schema_is_refused_where_it_stands(schema: Any) -> None:
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    assert refused(response_format=form) == "response_format.json_schema.schema"
+    tool = {"type": "function", "function": {"name": "f", "parameters": schema}}
+    assert refused(tools=[tool]) == "tools.0.function.parameters"
+
+
+@given(st.dictionaries(st.integers(0, 2**31 - 1), st.integers(-100, 100), max_size=5))
+def test_biases_are_by_token(biases: dict[int, int]) -> None:
+    given = {str(token): bias for token, bias in biases.items()}
+    assert dict(request(logit_bias=given).sampling().logit_bias) == biases
+
+
 @pytest.mark.parametrize(
     ("name", "value", "fine"),
     [
-        ("logprobs", False, True),
-        ("logprobs", True, False),
-        ("presence_penalty", 0.0, True),
-        ("presence_penalty", 0.1, False),
-        ("response_format", {"type": "text"}, True),
-        ("response_format", {"type": "json_schema"}, False),
-        ("tools", [], True),
+        ("modalities", ["text"], True),
+        ("modalities", ["audio"], False),
+        ("functions", [], True),
         ("functions", [{}], False),
-        ("tool_choice", "none", True),
-        ("tool_choice", {"type": "function"}, False),
+        ("function_call", "auto", True),
+        ("function_call", {"name": "f"}, False),
+        ("moderation", {"mode": "block"}, False),
         ("user", "anybody", True),
         ("nobody_knows", {"a": [1]}, True),
     ],

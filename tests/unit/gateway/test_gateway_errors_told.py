@@ -42,7 +42,16 @@ def test_every_kind_of_failure_has_a_status(kind: type[PlatformError]) -> None:
         ("dataset.display_name", "name"),
         ("dataset.recipes[2]", "recipes.2"),
         ("sampling.top_p", "top_p"),
+        ("sampling.answer_count", "n"),
+        ("sampling.logit_bias[7]", "logit_bias.7"),
+        ("sampling.format.json_schema", "response_format.json_schema.schema"),
         ("messages[3].content", "messages.3.content"),
+        ("messages[3].tool_calls[0].arguments", "messages.3.tool_calls.0.function.arguments"),
+        ("tools[1].name", "tools.1.function.name"),
+        ("tools[1].parameters_schema", "tools.1.function.parameters"),
+        ("tool_choice.name", "tool_choice.function.name"),
+        ("text", "prompt"),
+        ("texts[4]", "input.4"),
         ("file.display_name", "file"),
         ("file.purpose", "purpose"),
         ("page_size", "limit"),
@@ -111,6 +120,15 @@ def test_the_time_to_try_again_is_in_whole_seconds_and_at_least_one() -> None:
 
     assert [seconds(given) for given in ("0.1", "1", "1.5", "60")] == ["1", "1", "2", "60"]
     assert "retry-after" not in answer(errors.ResourceExhausted("busy", reason="BUSY")).headers
+
+
+def test_a_limit_with_a_time_to_try_again_has_openais_code() -> None:
+    def code(kind: type[PlatformError]) -> str:
+        error = kind("busy", reason="BUSY", metadata={"retry_after_seconds": "1"})
+        return str(told(error)[1]["code"])
+
+    assert code(errors.ResourceExhausted) == "rate_limit_exceeded"
+    assert code(errors.Unavailable) == "busy"
 
 
 def test_a_failure_kept_in_a_record_is_told_in_openais_words() -> None:

@@ -105,5 +105,5 @@ async def test_closing_the_merger_closes_the_streams() -> None:
     streams = [Pieces(*"x" * 10_000), Pieces(*"y" * 10_000)]
     merger = merged(streams)
     await anext(merger)
-    await merger.aclose()  # type: ignore[attr-defined]
+    await merger.aclose()
     assert all(stream.closed for stream in streams)

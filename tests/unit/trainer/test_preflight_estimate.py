@@ -219,8 +219,8 @@ async def test_a_job_that_fits_in_smaller_passes_is_not_refused() -> None:
         (LLAMA, {"rank": 24}, (True, "--max-lora-rank 32"), True, True),
         (LLAMA, {"full": True, "rank": 0}, (True, "a model of its own"), True, True),
         (replace(LLAMA, family="falcon"), {}, (False, "falcon"), True, True),
-        (T5, {}, (False, "encoder-decoder"), False, False),
-        (T5, {"full": True, "rank": 0}, (False, "encoder-decoder"), True, False),
+        (T5, {}, (False, "encoder-decoder"), False, True),
+        (T5, {"full": True, "rank": 0}, (False, "encoder-decoder"), True, True),
     ],
 )
 def test_engines_say_whether_they_can_serve_the_result(

@@ -2,35 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from luthier.inference.v1 import generation_pb2, generation_service_pb2
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field, field_validator
 
+from luthier_gateway.openai.answer_format import ResponseFormat
 from luthier_gateway.openai.errors import invalid
+from luthier_gateway.openai.generation_request import GenerationRequest, MaxTokens, absent
+from luthier_gateway.openai.tools import GivenToolChoice, Tool, ToolCall
 from luthier_gateway.requests import Body, Text
-
-_INT32 = 2**31
-_INT64 = 2**63
-
-# Fields that change the answer and are not offered, with the values that ask for nothing. To
-# ignore any other value would be to answer another question than was asked.
-_NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "audio": (None,),
-    "frequency_penalty": (None, 0),
-    "function_call": (None, "none", "auto"),
-    "functions": (None, []),
-    "logit_bias": (None, {}),
-    "logprobs": (None, False),
-    "modalities": (None, ["text"]),
-    "prediction": (None,),
-    "presence_penalty": (None, 0),
-    "response_format": (None, {"type": "text"}),
-    "tool_choice": (None, "none", "auto"),
-    "tools": (None, []),
-    "top_logprobs": (None, 0),
-    "web_search_options": (None,),
-}
 
 
 def _as_text(content: object) -> object:
@@ -46,74 +27,96 @@ def _as_text(content: object) -> object:
     return "".join(texts)
 
 
-def _as_list(stop: object) -> object:
-    return [stop] if isinstance(stop, str) else stop
-
-
 class Message(Body):
     """One message of the conversation."""
 
-    role: Literal["developer", "system", "user", "assistant"]
-    content: Annotated[Text, BeforeValidator(_as_text)]
+    role: Literal["developer", "system", "user", "assistant", "tool"]
+    tool_calls: list[ToolCall] | None = None
+    tool_call_id: Annotated[Text | None, Field(validate_default=True)] = None
+    content: Annotated[Text | None, BeforeValidator(_as_text), Field(validate_default=True)] = None
+    # Parts of an answer that are not offered; without them it would be another answer.
+    function_call: None = None
+    audio: None = None
+
+    @field_validator("tool_call_id")
+    @classmethod
+    def _answers_a_call(cls, call: str | None, info: Any) -> str | None:
+        if not call and info.data.get("role") == "tool":
+            raise absent()
+        return call
+
+    @field_validator("content")
+    @classmethod
+    def _says_something(cls, content: str | None, info: Any) -> str | None:
+        if content is None and not info.data.get("tool_calls"):
+            raise absent()
+        return content
 
     def to_proto(self) -> generation_pb2.ChatMessage:
         """Return the message; `developer` is the newer word for `system`."""
-        role = "system" if self.role == "developer" else self.role
-        return generation_pb2.ChatMessage(role=role, content=self.content)
+        return generation_pb2.ChatMessage(
+            role="system" if self.role == "developer" else self.role,
+            content=self.content or "",
+            tool_calls=[call.to_proto() for call in self.tool_calls or ()],
+            tool_call_id=self.tool_call_id or "",
+        )
 
 
-class StreamOptions(Body):
-    """What a stream tells besides the answer."""
-
-    include_usage: bool | None = None
-
-
-MaxTokens = Annotated[int, Field(ge=1, lt=_INT32)]
-StopText = Annotated[str, Field(min_length=1)]
-Stop = Annotated[Annotated[list[StopText], Field(max_length=4)] | None, BeforeValidator(_as_list)]
-
-
-class ChatRequest(Body):
+class ChatRequest(GenerationRequest):
     """A conversation to go on with."""
 
-    model_config = ConfigDict(extra="allow")
+    unsupported: ClassVar = {
+        "audio": (None,),
+        "function_call": (None, "none", "auto"),
+        "functions": (None, []),
+        "modalities": (None, ["text"]),
+        "moderation": (None,),
+        "prediction": (None,),
+        "web_search_options": (None,),
+    }
 
-    model: Annotated[str, Field(min_length=1, max_length=300)]
     messages: Annotated[list[Message], Field(min_length=1)]
     max_completion_tokens: MaxTokens | None = None
-    max_tokens: MaxTokens | None = None
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    seed: Annotated[int, Field(ge=-_INT64, lt=_INT64)] | None = None
-    stop: Stop = None
-    n: Annotated[int, Field(ge=1, le=16)] | None = None
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    response_format: ResponseFormat | None = None
+    tools: Annotated[list[Tool], Field(max_length=128)] | None = None
+    tool_choice: GivenToolChoice | None = None
+    parallel_tool_calls: bool | None = None
 
     def check(self) -> None:
-        """Refuse what would otherwise be answered wrongly in silence; InvalidArgument."""
-        for name, value in (self.model_extra or {}).items():
-            if name in _NEUTRAL and value not in _NEUTRAL[name]:
-                raise invalid(f"{name} is not supported yet", name, reason="UNSUPPORTED_PARAMETER")
+        """Refuse also what contradicts itself."""
+        super().check()
+        if self.top_logprobs and not self.logprobs:
+            raise invalid("top_logprobs needs logprobs to be true", "top_logprobs")
+        if self.tool_choice is None or self.tool_choice.type in ("none", "auto"):
+            return
+        names = [tool.function.name for tool in self.tools or ()]
+        if not names:
+            raise invalid("tool_choice needs tools to choose from", "tool_choice")
+        chosen = self.tool_choice.function
+        if chosen is not None and chosen.name not in names:
+            raise invalid(f"tool_choice names {chosen.name}, which tools has not", "tool_choice")
 
-    def to_protos(self, parent: str, model: str) -> list[generation_service_pb2.StreamChatRequest]:
-        """Return one request for each of the `n` answers; with a seed, each has its own."""
-        return [
-            generation_service_pb2.StreamChatRequest(
-                parent=parent,
-                model=model,
-                messages=[message.to_proto() for message in self.messages],
-                sampling=self._sampling(index),
-            )
-            for index in range(self.n or 1)
-        ]
+    def sampling(self) -> generation_pb2.SamplingParameters:
+        """Return how tokens are chosen; the newer limit of tokens goes before the older one."""
+        sampling = super().sampling()
+        sampling.max_tokens = self.max_completion_tokens or sampling.max_tokens
+        sampling.logprobs = bool(self.logprobs)
+        sampling.top_logprobs = self.top_logprobs or 0
+        form = self.response_format and self.response_format.to_proto()
+        if form:
+            sampling.format.CopyFrom(form)
+        return sampling
 
-    def _sampling(self, index: int) -> generation_pb2.SamplingParameters:
-        seed = None if self.seed is None else (self.seed + index + _INT64) % 2**64 - _INT64
-        return generation_pb2.SamplingParameters(
-            max_tokens=self.max_completion_tokens or self.max_tokens or 0,
-            temperature=self.temperature,
-            top_p=self.top_p,
-            seed=seed,
-            stop=self.stop or [],
+    def to_proto(self, parent: str, model: str) -> generation_service_pb2.StreamChatRequest:
+        """Return the request for all `n` answers; a choice without tools is none."""
+        choice = self.tool_choice.to_proto() if self.tool_choice and self.tools else None
+        return generation_service_pb2.StreamChatRequest(
+            parent=parent,
+            model=model,
+            messages=[message.to_proto() for message in self.messages],
+            sampling=self.sampling(),
+            tools=[tool.to_proto() for tool in self.tools or ()],
+            tool_choice=choice,
         )

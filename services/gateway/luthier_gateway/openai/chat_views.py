@@ -1,91 +1,76 @@
-"""Answers as OpenAI shows them, whole or piece by piece."""
+"""Chat completions as OpenAI shows them, whole or piece by piece."""
 
 from __future__ import annotations
 
-import time
-import uuid
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from luthier.inference.v1 import generation_pb2, generation_service_pb2
+from luthier.inference.v1.generation_pb2 import Finish, ToolCall
+from luthier.inference.v1.generation_service_pb2 import StreamChatResponse
 
-_REASONS = {
-    generation_pb2.ChatFinish.STOP: "stop",
-    generation_pb2.ChatFinish.LENGTH: "length",
-}
+from luthier_gateway.openai.answers import Answers, reason_of
+from luthier_gateway.openai.chat_request import ChatRequest
+from luthier_gateway.openai.logprobs import chat_logprobs
+from luthier_gateway.openai.tools import shown_call
 
 
-@dataclass
-class Completion:
-    """What all parts of one answer have in common, and what has been counted so far."""
+class ChatAnswers(Answers):
+    """The answers to a conversation."""
 
-    model: str
-    """The model by the name it was asked by."""
-    base_digest: str = ""
-    adapter_digest: str = ""
-    id: str = field(default_factory=lambda: f"chatcmpl-{uuid.uuid4().hex}")
-    created: int = field(default_factory=lambda: int(time.time()))
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prefix = "chatcmpl"
+    chunk_kind = "chat.completion.chunk"
 
-    def begin(self, first: generation_service_pb2.StreamChatResponse) -> None:
-        """Learn from the first piece who answers."""
-        self.base_digest = first.base_model_digest
-        self.adapter_digest = first.adapter_digest
+    def __init__(self, asked: ChatRequest, digest: str) -> None:
+        super().__init__(asked, digest)
+        self._logprobs = bool(asked.logprobs)
+        self._most_calls = 1 if asked.parallel_tool_calls is False else None
 
-    def count(self, finish: generation_pb2.ChatFinish) -> None:
-        """Count a finished choice; the prompt is the same for all choices."""
-        self.prompt_tokens = finish.prompt_tokens
-        self.completion_tokens += finish.completion_tokens
+    def whole(self, heard: Sequence[Sequence[StreamChatResponse]]) -> dict[str, Any]:
+        """Return the answers in one piece."""
+        choices = [self._choice(index, pieces) for index, pieces in enumerate(heard)]
+        return self.head("chat.completion") | {"choices": choices, "usage": self.usage()}
 
-    def headers(self) -> dict[str, str]:
-        """Return which bytes answer."""
-        headers = {"x-luthier-base-digest": self.base_digest}
-        if self.adapter_digest:
-            headers["x-luthier-adapter-digest"] = self.adapter_digest
-        return headers
+    def opening(self) -> Iterator[dict[str, Any]]:
+        """Say of every choice who speaks."""
+        for index in range(self.count):
+            yield self._chunk(index, {"role": "assistant", "content": ""})
 
-    def whole(self, texts: list[str], reasons: list[str | None]) -> dict[str, Any]:
-        """Return the answer in one piece."""
-        choices = [
-            {
-                "index": index,
-                "finish_reason": reason,
-                "message": {"role": "assistant", "content": text, "refusal": None},
-                "logprobs": None,
-            }
-            for index, (text, reason) in enumerate(zip(texts, reasons, strict=True))
-        ]
-        return self._head("chat.completion") | {"choices": choices, "usage": self.usage()}
+    def chunks(self, index: int, piece: StreamChatResponse) -> Iterator[dict[str, Any]]:
+        """Return the text of a piece, then the calls and the end of the choice."""
+        if piece.text or piece.tokens:
+            logprobs = chat_logprobs(piece.tokens) if piece.tokens else None
+            yield self._chunk(index, {"content": piece.text}, logprobs=logprobs)
+        if not piece.HasField("finish"):
+            return
+        for number, call in enumerate(self._calls(piece.finish)):
+            yield self._chunk(index, {"tool_calls": [{"index": number} | shown_call(call)]})
+        yield self._chunk(index, {}, reason=reason_of(piece.finish))
 
-    def chunk(self, index: int, delta: dict[str, str], reason: str | None = None) -> dict[str, Any]:
-        """Return a piece of choice `index`."""
-        choice = {"index": index, "delta": delta, "finish_reason": reason, "logprobs": None}
-        return self._head("chat.completion.chunk") | {"choices": [choice]}
-
-    def usage_chunk(self) -> dict[str, Any]:
-        """Return the piece that tells what was counted."""
-        return self._head("chat.completion.chunk") | {"choices": [], "usage": self.usage()}
-
-    def usage(self) -> dict[str, int]:
-        """Return what was counted."""
+    def _choice(self, index: int, pieces: Sequence[StreamChatResponse]) -> dict[str, Any]:
+        text = "".join(piece.text for piece in pieces)
+        finish = pieces[-1].finish
+        message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
+        if calls := [shown_call(call) for call in self._calls(finish)]:
+            message |= {"content": text or None, "tool_calls": calls}
+        tokens = (token for piece in pieces for token in piece.tokens)
         return {
-            "prompt_tokens": self.prompt_tokens,
-            "completion_tokens": self.completion_tokens,
-            "total_tokens": self.prompt_tokens + self.completion_tokens,
+            "index": index,
+            "finish_reason": reason_of(finish),
+            "message": message,
+            "logprobs": chat_logprobs(tokens) if self._logprobs else None,
         }
 
-    def _head(self, kind: str) -> dict[str, Any]:
-        digest = self.adapter_digest or self.base_digest
-        return {
-            "id": self.id,
-            "object": kind,
-            "created": self.created,
-            "model": self.model,
-            "system_fingerprint": f"fp_{digest[:12]}",
-        }
+    def _calls(self, finish: Finish) -> Sequence[ToolCall]:
+        """Return the calls of an answer; where they may not be parallel, the first alone."""
+        return finish.tool_calls[: self._most_calls]
 
-
-def reason_of(finish: generation_pb2.ChatFinish) -> str:
-    """Return OpenAI's word for why writing ended."""
-    return _REASONS.get(finish.reason, "stop")
+    def _chunk(
+        self,
+        index: int,
+        delta: dict[str, Any],
+        *,
+        reason: str | None = None,
+        logprobs: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        choice = {"index": index, "delta": delta, "finish_reason": reason, "logprobs": logprobs}
+        return self.head(self.chunk_kind) | {"choices": [choice]}

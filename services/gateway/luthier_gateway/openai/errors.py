@@ -51,12 +51,22 @@ _FIELDS = {
     "page_size": "limit",
     "page_token": "after",
     "order_by": "order",
+    "text": "prompt",
+    "sampling.answer_count": "n",
+    "sampling.format": "response_format",
+    "sampling.format.json_object": "response_format",
+    "sampling.format.json_schema": "response_format.json_schema.schema",
+    "tool_choice.name": "tool_choice.function.name",
 }
 _RESOURCE_FIELDS = frozenset({"name", "parent"})  # made from key and path, not from a parameter
 _OWN_FIELD = re.compile(r"^(?:training_job|dataset|upload|sampling)\.")
 # The owners have the kind of a recipe in the path, the body has it as `type`.
 _RECIPE = re.compile(
     rf"^(recipes\.\d+)\.(?:{'|'.join(field.name for field in Recipe.DESCRIPTOR.fields)})(?=\.|$)"
+)
+# The owners have a tool and a call without OpenAI's `function` around them.
+_FUNCTION = re.compile(
+    r"^((?:messages\.\d+\.)?tool(?:s|_calls)\.\d+)\.(name|description|parameters|arguments)(?:_schema)?"
 )
 _RENAMED = {
     "base_model": "model",
@@ -70,6 +80,7 @@ _RENAMED = {
     "quality_rules": "quality",
     "split.validation_share": "validation_share",
     "split.seed": "seed",
+    "texts": "input",
 }
 
 
@@ -141,6 +152,8 @@ def _told(error: PlatformError) -> tuple[int, dict[str, Any]]:
     # model itself is what is asked.
     if param is not None and status in (404, 409) and code != "model_not_found":
         status = 400
+    if isinstance(error, errors.ResourceExhausted) and RETRY_AFTER in error.metadata:
+        code = "rate_limit_exceeded"
     if error.reason == "FILE_TOO_LARGE":
         status = 413
     return status, _body(status, message, param, code)
@@ -165,7 +178,7 @@ def _param(field: str) -> str:
     if field in _FIELDS:
         return _FIELDS[field]
     path = re.sub(r"\[(\w+)\]", r".\1", _OWN_FIELD.sub("", field))
-    path = _RECIPE.sub(r"\1", path)
+    path = _FUNCTION.sub(r"\1.function.\2", _RECIPE.sub(r"\1", path))
     for own, public in _RENAMED.items():
         path = re.sub(rf"^{re.escape(own)}(?=\.|$)|(?<=hyperparameters\.){own}$", public, path)
     return path
@@ -193,7 +206,7 @@ def _validation_body(found: Sequence[Any]) -> dict[str, Any]:
     first: Mapping[str, Any] = found[0]
     if first["type"] == "json_invalid":
         return _body(400, "The body is not valid JSON", None, "invalid_json")
-    path = [str(step) for step in first["loc"][1:]]
+    path = [str(step) for step in first["loc"][1:] if step != "[key]"]
     if not path:
         return _body(400, "The body must be a JSON object", None, "invalid_type")
     param = ".".join(path)

@@ -3,104 +3,177 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+import time
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 
-import torch
-from luthier.inference.v1.generation_pb2 import ChatFinish, SamplingParameters
-from luthier_common.errors import Internal
+from luthier.inference.v1.generation_pb2 import Finish
+from luthier_common.errors import Internal, PlatformError
 
-from luthier_inference.engine.adapter_files import AdapterWeights
+from luthier_inference.engine.kv_cache import Slot
+from luthier_inference.engine.lora_bank import LoraWeights, Placement
+from luthier_inference.engine.sampling import Candidate, Chosen, Sampling
 from luthier_inference.engine.text import TextStream
 
-STOP = ChatFinish.FinishReason.STOP
-LENGTH = ChatFinish.FinishReason.LENGTH
+STOP = Finish.FinishReason.STOP
+LENGTH = Finish.FinishReason.LENGTH
 
 
 @dataclass(frozen=True)
 class Piece:
-    """What one step adds to an answer."""
+    """What steps add to an answer."""
 
     text: str
-    finish: ChatFinish | None = None
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How a row's tokens are chosen."""
-
-    temperature: float
-    """0 means greedy."""
-    top_p: float
-    generator: torch.Generator
-    """The row's own, so that its answer depends on no other row."""
-
-    @classmethod
-    def of(cls, parameters: SamplingParameters) -> Sampling:
-        """Return the request's way, defaults filled in."""
-        generator = torch.Generator()
-        if parameters.HasField("seed"):
-            generator.manual_seed(parameters.seed & (2**63 - 1))
-        else:
-            generator.seed()
-        return cls(
-            temperature=parameters.temperature if parameters.HasField("temperature") else 1.0,
-            top_p=parameters.top_p if parameters.HasField("top_p") else 1.0,
-            generator=generator,
-        )
+    chosen: tuple[Chosen, ...] = ()
+    """The tokens, where the row tells log-probabilities."""
+    finish: Finish | None = None
 
 
 @dataclass(eq=False)
 class Row:
-    """A request in the scheduler. The worker thread advances it, the event loop reads from it."""
+    """A request in the scheduler. The engine's thread advances it, the event loop reads from it."""
 
+    project: str
     prompt: list[int]
-    adapter: AdapterWeights | None
+    weights: LoraWeights | None
     sampling: Sampling
     text: TextStream
     limit: int
     """Most tokens to write."""
-    written: int = 0
-    cancelled: bool = False
-    """Set by the reader who leaves; the worker drops the row before its next step."""
-    pieces: asyncio.Queue[Piece | Exception] = field(default_factory=asyncio.Queue)
+    ends: frozenset[int]
+    start: tuple[int, ...] = ()
+    """Of an encoder-decoder: what its decoder begins with; the prompt is the encoder's."""
+    leader: Row | None = None
+    """A row with the same prompt, which is read before this one, and once for both."""
 
-    def advance(self, token: int, *, ends: bool) -> Piece:
-        """Take the token chosen; `ends` says that it is an end token."""
-        self.written += 1
+    arrived: float = field(default_factory=time.monotonic)
+    written: list[int] = field(default_factory=list)
+    cancelled: bool = False
+    """Set by the reader who leaves; the engine drops the row before its next step."""
+    pieces: asyncio.Queue[tuple[Row, Piece | PlatformError]] = field(default_factory=asyncio.Queue)
+    """Where its pieces go (`Answers`)."""
+
+    # While it runs.
+    slot: Slot | None = None
+    source_slot: Slot | None = None
+    placement: Placement | None = None
+    held: int = 0
+    """Tokens of the line whose keys and values are in the cache."""
+    cached: int = 0
+    """Of the prompt's tokens, those that the prefix cache gave."""
+    read: bool = False
+    """Whether the prompt has been read to its end."""
+    over: bool = False
+
+    @property
+    def digest(self) -> str:
+        """Of the adapter; empty for the base alone."""
+        return "" if self.weights is None else self.weights.digest
+
+    @property
+    def encodes(self) -> bool:
+        """Whether the prompt is for an encoder."""
+        return bool(self.start)
+
+    @property
+    def line(self) -> list[int]:
+        """Return the tokens that the decoder has before it."""
+        return [*(self.start or self.prompt), *self.written]
+
+    @property
+    def length(self) -> int:
+        """Return how many tokens `line` has."""
+        return len(self.start or self.prompt) + len(self.written)
+
+    def next_tokens(self, most: int) -> list[int]:
+        """Return at most so many tokens of the line that are not held yet."""
+        if self.held == self.length - 1 and self.written:
+            return self.written[-1:]
+        return self.line[self.held : self.held + most]
+
+    def candidate(self) -> Candidate:
+        """Return the row as one whose next token is wanted."""
+        return Candidate(self.sampling, self.prompt, self.written)
+
+    def advance(self, chosen: Chosen) -> Piece:
+        """Take the token chosen."""
+        token = chosen.token
+        self.written.append(token)
+        ends = token in self.ends
+        guide = self.sampling.guide
+        complete = guide is not None and guide.take(token)
         text = "" if ends else self.text.push(token)
-        if ends or self.text.stopped:
+        told = () if self.sampling.logprobs is None else (chosen,)
+        if ends or complete or self.text.stopped:
             reason = STOP
-        elif self.written >= self.limit:
+        elif len(self.written) >= self.limit:
             reason = LENGTH
         else:
-            return Piece(text)
-        finish = ChatFinish(
-            reason=reason, prompt_tokens=len(self.prompt), completion_tokens=self.written
-        )
-        return Piece(text + self.text.finish(), finish)
+            return Piece(text, told)
+        return Piece(text + self.text.finish(), told, self._finish(reason))
 
-    async def read(self) -> AsyncGenerator[Piece, None]:
-        """Yield the pieces up to the last; those that wait already come as one."""
+    def _finish(self, reason: Finish.FinishReason) -> Finish:
+        self.over = True
+        return Finish(
+            reason=reason,
+            prompt_tokens=len(self.prompt),
+            completion_tokens=len(self.written),
+            cached_prompt_tokens=self.cached,
+        )
+
+
+class Answers:
+    """The answers to one request, read as they are written."""
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self._rows = rows
+        self._pieces: asyncio.Queue[tuple[Row, Piece | PlatformError]] = asyncio.Queue()
+        for row in rows:
+            row.pieces = self._pieces
+
+    async def read(self) -> AsyncGenerator[tuple[int, Piece], None]:
+        """Yield pieces with the answer's number; those that wait already come as one."""
+        unfinished = len(self._rows)
         try:
-            while True:
-                text = ""
-                waiting: Piece | Exception = await self.pieces.get()
-                while isinstance(waiting, Piece):
-                    text += waiting.text
-                    if waiting.finish is not None or self.pieces.empty():
-                        break
-                    waiting = self.pieces.get_nowait()
-                if isinstance(waiting, Exception):
-                    raise waiting
-                if text or waiting.finish is not None:
-                    yield Piece(text, waiting.finish)
-                if waiting.finish is not None:
-                    return
+            while unfinished:
+                waiting = [await self._pieces.get()]
+                while not self._pieces.empty():
+                    waiting.append(self._pieces.get_nowait())
+                for number, row in enumerate(self._rows):
+                    pieces = [_sound(piece) for owner, piece in waiting if owner is row]
+                    if pieces:
+                        piece = _joined(pieces)
+                        unfinished -= piece.finish is not None
+                        if piece.text or piece.chosen or piece.finish is not None:
+                            yield number, piece
         finally:
-            self.cancelled = True
+            for row in self._rows:
+                row.cancelled = True
+
+
+def _sound(piece: Piece | PlatformError) -> Piece:
+    if isinstance(piece, PlatformError):
+        raise piece
+    return piece
+
+
+def _joined(pieces: Sequence[Piece]) -> Piece:
+    return Piece(
+        "".join(piece.text for piece in pieces),
+        tuple(one for piece in pieces for one in piece.chosen),
+        pieces[-1].finish,
+    )
 
 
 def failed() -> Internal:
     """Return the error of a row whose batch broke; the log has the cause."""
     return Internal("the model failed while answering", reason="GENERATION_FAILED")
+
+
+def not_finite() -> Internal:
+    """Return the error of a row for which the model computed no numbers."""
+    return Internal(
+        "the model computed numbers that are not finite; its weights, or the adapter's, are "
+        "damaged or overflow in this precision",
+        reason="ANSWER_NOT_FINITE",
+    )

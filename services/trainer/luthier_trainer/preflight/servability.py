@@ -65,7 +65,7 @@ def _devices(held: int, device: DeviceClass) -> int:
 
 def _transformers(inventory: Inventory) -> EngineSupport:
     if inventory.encoder_decoder:
-        return _no("transformers", "encoder-decoder models are tuned, but not served yet")
+        return _yes("transformers", "asked through completions; it has no chat template")
     return _yes("transformers", "")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from luthier_trainer.run.model import (
     quantized_layers,
     trainable_parameters,
 )
+from luthier_trainer.run.probe import write_probe
 from luthier_trainer.run.report import Board, GaveBack, Stopped
 from luthier_trainer.run.rows import Question, Row
 from luthier_trainer.run.schedule import ByTime, Judged
@@ -110,6 +112,11 @@ class Material:
     questions: list[Question]
     regression: list[Row]
 
+    @property
+    def shown(self) -> list[Row]:
+        """Rows that show what a result does: those judged where there are any."""
+        return self.judged or self.rows.rows
+
 
 def tune(inputs: Inputs, board: Board) -> Outputs:
     """Tune, and return what was made.
@@ -148,7 +155,7 @@ def tune(inputs: Inputs, board: Board) -> Outputs:
     _describe(trainer.model, inputs, material.rows, board)
     _train(trainer, inputs.folder)
     measurement = curves.measurement(above=baseline)
-    return _outputs(trainer, inputs, material.rows, measurement)
+    return _outputs(trainer, inputs, material, measurement)
 
 
 def _read(inputs: Inputs, task: Task, tokenizer: Any) -> Material:
@@ -199,7 +206,7 @@ def _course(
         loss_scale=_FP16_SCALE if compute_dtype(chosen) == torch.float16 else 1.0,
         snapshot=None
         if chosen.tuning_mode == TuningMode.FULL
-        else lambda model, target: _save_adapter(model, target, inputs.model_name),
+        else lambda model, target: _save_adapter(model, target, inputs, material.shown),
     )
 
 
@@ -298,7 +305,7 @@ def _name(dtype: torch.dtype) -> str:
 
 
 def _outputs(
-    trainer: StepTrainer, inputs: Inputs, rows: data.Rows, measurement: Measurement
+    trainer: StepTrainer, inputs: Inputs, material: Material, measurement: Measurement
 ) -> Outputs:
     model, history = trainer.model, trainer.state.log_history
     best, best_step = inputs.folder / resume_state.BEST, trainer.state.global_step
@@ -313,10 +320,10 @@ def _outputs(
         metrics = with_perplexity(metrics, "valid_loss", "perplexity")
         metrics = with_perplexity(metrics, f"{BASE}valid_loss", f"{BASE}perplexity")
     return Outputs(
-        model_files=_save(model, inputs),
+        model_files=_save(model, inputs, material.shown),
         metrics_file=metrics_file,
         metrics=metrics,
-        trained_tokens=rows.tokens * inputs.hyperparameters.epoch_count,
+        trained_tokens=material.rows.tokens * inputs.hyperparameters.epoch_count,
         trainable_parameters=trainable_parameters(model),
         total_parameters=inputs.parameters,
         quantized_layers=sum(1 for _ in quantized_layers(model)),
@@ -325,21 +332,23 @@ def _outputs(
     )
 
 
-def _save(model: Any, inputs: Inputs) -> list[Path]:
+def _save(model: Any, inputs: Inputs, shown: Sequence[Row]) -> list[Path]:
     """Save the adapter, or of full tuning the weights, and return the files."""
     if isinstance(model, PeftModel):
-        return _save_adapter(model, inputs.folder / "adapter", inputs.model_name)
+        return _save_adapter(model, inputs.folder / "adapter", inputs, shown)
     target = inputs.folder / "model"
     model.config.use_cache = True  # the trainer has switched it off
     model.save_pretrained(target)
     return sorted(path for path in target.iterdir() if path.suffix in (".safetensors", ".json"))
 
 
-def _save_adapter(model: Any, target: Path, base: str) -> list[Path]:
+def _save_adapter(model: Any, target: Path, inputs: Inputs, shown: Sequence[Row]) -> list[Path]:
     config = model.peft_config["default"]
-    config.base_model_name_or_path = base
+    config.base_model_name_or_path = inputs.model_name
     config.target_modules = sorted(config.target_modules)  # the same run makes the same bytes
     # Without embeddings, whose vocabulary peft would look up on a hub.
     with resume_state.os_errors():
         model.save_pretrained(target, save_embedding_layers=False, selected_adapters=["default"])
-    return [target / name for name in _ADAPTER_FILES]
+    precision = Precision.Name(inputs.hyperparameters.base_precision).lower()
+    probe = write_probe(model, shown, target, precision)
+    return [*(target / name for name in _ADAPTER_FILES), probe]

@@ -28,7 +28,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from luthier.inference.v1 import base_model_pb2 as luthier_dot_inference_dot_v1_dot_base__model__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"luthier/inference/v1/adapter.proto\x12\x14luthier.inference.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%luthier/inference/v1/base_model.proto\"\xcf\x06\n\x07\x41\x64\x61pter\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x32\n\nbase_model\x18\x02 \x01(\tB\x1e\xe2\x41\x01\x02\xfa\x41\x17\n\x15luthier.dev/BaseModel\x12\x1f\n\x11\x62\x61se_model_digest\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1e\n\x10tokenizer_digest\x18\x04 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1c\n\x0e\x64\x61taset_digest\x18\x05 \x01(\tB\x04\xe2\x41\x01\x02\x12\x34\n\x05\x66iles\x18\x06 \x03(\x0b\x32\x1f.luthier.inference.v1.ModelFileB\x04\xe2\x41\x01\x02\x12\x14\n\x06\x64igest\x18\x07 \x01(\tB\x04\xe2\x41\x01\x03\x12\x36\n\x0ctraining_job\x18\x08 \x01(\tB \xe2\x41\x01\x02\xfa\x41\x19\n\x17luthier.dev/TrainingJob\x12M\n\rconfiguration\x18\t \x03(\x0b\x32\x30.luthier.inference.v1.Adapter.ConfigurationEntryB\x04\xe2\x41\x01\x01\x12\x41\n\x07metrics\x18\n \x03(\x0b\x32*.luthier.inference.v1.Adapter.MetricsEntryB\x04\xe2\x41\x01\x01\x12\x1a\n\x0c\x63ode_version\x18\x0b \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06suffix\x18\x0c \x01(\tB\x04\xe2\x41\x01\x01\x12\x35\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x64\x65lete_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x12\n\x04\x65tag\x18\x0f \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0bhold_reason\x18\x10 \x01(\tB\x04\xe2\x41\x01\x01\x1a\x34\n\x12\x43onfigurationEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01:R\xea\x41O\n\x13luthier.dev/Adapter\x12%projects/{project}/adapters/{adapter}*\x08\x61\x64\x61pters2\x07\x61\x64\x61pterb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"luthier/inference/v1/adapter.proto\x12\x14luthier.inference.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%luthier/inference/v1/base_model.proto\"\xcb\x08\n\x07\x41\x64\x61pter\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x32\n\nbase_model\x18\x02 \x01(\tB\x1e\xe2\x41\x01\x02\xfa\x41\x17\n\x15luthier.dev/BaseModel\x12\x1f\n\x11\x62\x61se_model_digest\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1e\n\x10tokenizer_digest\x18\x04 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1c\n\x0e\x64\x61taset_digest\x18\x05 \x01(\tB\x04\xe2\x41\x01\x02\x12\x34\n\x05\x66iles\x18\x06 \x03(\x0b\x32\x1f.luthier.inference.v1.ModelFileB\x04\xe2\x41\x01\x02\x12\x14\n\x06\x64igest\x18\x07 \x01(\tB\x04\xe2\x41\x01\x03\x12\x36\n\x0ctraining_job\x18\x08 \x01(\tB \xe2\x41\x01\x02\xfa\x41\x19\n\x17luthier.dev/TrainingJob\x12M\n\rconfiguration\x18\t \x03(\x0b\x32\x30.luthier.inference.v1.Adapter.ConfigurationEntryB\x04\xe2\x41\x01\x01\x12\x41\n\x07metrics\x18\n \x03(\x0b\x32*.luthier.inference.v1.Adapter.MetricsEntryB\x04\xe2\x41\x01\x01\x12\x1a\n\x0c\x63ode_version\x18\x0b \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06suffix\x18\x0c \x01(\tB\x04\xe2\x41\x01\x01\x12\x35\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x64\x65lete_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x12\n\x04\x65tag\x18\x0f \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0bhold_reason\x18\x10 \x01(\tB\x04\xe2\x41\x01\x01\x12\x38\n\x05state\x18\x11 \x01(\x0e\x32#.luthier.inference.v1.Adapter.StateB\x04\xe2\x41\x01\x03\x12\x14\n\x06pinned\x18\x12 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x13 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12>\n\rprobe_results\x18\x14 \x03(\x0b\x32!.luthier.inference.v1.ProbeResultB\x04\xe2\x41\x01\x03\x1a\x34\n\x12\x43onfigurationEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"3\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\t\n\x05READY\x10\x01\x12\x08\n\x04HELD\x10\x02:R\xea\x41O\n\x13luthier.dev/Adapter\x12%projects/{project}/adapters/{adapter}*\x08\x61\x64\x61pters2\x07\x61\x64\x61pter\"\xb8\x01\n\x0bProbeResult\x12\x0e\n\x06\x65ngine\x18\x01 \x01(\t\x12\x19\n\x11trained_precision\x18\x02 \x01(\t\x12\x18\n\x10served_precision\x18\x03 \x01(\t\x12\x12\n\ndivergence\x18\x04 \x01(\x01\x12\r\n\x05\x62ound\x18\x05 \x01(\x01\x12\x18\n\x10trained_accuracy\x18\x06 \x01(\x01\x12\x17\n\x0fserved_accuracy\x18\x07 \x01(\x01\x12\x0e\n\x06passed\x18\x08 \x01(\x08\"\xe2\x01\n\x0e\x41\x64\x61pterLineage\x12/\n\x07\x61\x64\x61pter\x18\x01 \x01(\x0b\x32\x1e.luthier.inference.v1.Ancestor\x12\x36\n\x0estart_adapters\x18\x02 \x03(\x0b\x32\x1e.luthier.inference.v1.Ancestor\x12\x33\n\x0b\x62\x61se_models\x18\x03 \x03(\x0b\x32\x1e.luthier.inference.v1.Ancestor\x12\x18\n\x10sibling_adapters\x18\x04 \x03(\t\x12\x18\n\x10\x64\x65rived_adapters\x18\x05 \x03(\t\"g\n\x08\x41ncestor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x14\n\x0ctraining_job\x18\x03 \x01(\t\x12\x16\n\x0e\x64\x61taset_digest\x18\x04 \x01(\t\x12\x0f\n\x07\x64\x65leted\x18\x05 \x01(\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -71,12 +71,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ADAPTER'].fields_by_name['etag']._serialized_options = b'\342A\001\003'
   _globals['_ADAPTER'].fields_by_name['hold_reason']._loaded_options = None
   _globals['_ADAPTER'].fields_by_name['hold_reason']._serialized_options = b'\342A\001\001'
+  _globals['_ADAPTER'].fields_by_name['state']._loaded_options = None
+  _globals['_ADAPTER'].fields_by_name['state']._serialized_options = b'\342A\001\003'
+  _globals['_ADAPTER'].fields_by_name['pinned']._loaded_options = None
+  _globals['_ADAPTER'].fields_by_name['pinned']._serialized_options = b'\342A\001\003'
+  _globals['_ADAPTER'].fields_by_name['update_time']._loaded_options = None
+  _globals['_ADAPTER'].fields_by_name['update_time']._serialized_options = b'\342A\001\003'
+  _globals['_ADAPTER'].fields_by_name['probe_results']._loaded_options = None
+  _globals['_ADAPTER'].fields_by_name['probe_results']._serialized_options = b'\342A\001\003'
   _globals['_ADAPTER']._loaded_options = None
   _globals['_ADAPTER']._serialized_options = b'\352AO\n\023luthier.dev/Adapter\022%projects/{project}/adapters/{adapter}*\010adapters2\007adapter'
   _globals['_ADAPTER']._serialized_start=193
-  _globals['_ADAPTER']._serialized_end=1040
-  _globals['_ADAPTER_CONFIGURATIONENTRY']._serialized_start=856
-  _globals['_ADAPTER_CONFIGURATIONENTRY']._serialized_end=908
-  _globals['_ADAPTER_METRICSENTRY']._serialized_start=910
-  _globals['_ADAPTER_METRICSENTRY']._serialized_end=956
+  _globals['_ADAPTER']._serialized_end=1292
+  _globals['_ADAPTER_CONFIGURATIONENTRY']._serialized_start=1055
+  _globals['_ADAPTER_CONFIGURATIONENTRY']._serialized_end=1107
+  _globals['_ADAPTER_METRICSENTRY']._serialized_start=1109
+  _globals['_ADAPTER_METRICSENTRY']._serialized_end=1155
+  _globals['_ADAPTER_STATE']._serialized_start=1157
+  _globals['_ADAPTER_STATE']._serialized_end=1208
+  _globals['_PROBERESULT']._serialized_start=1295
+  _globals['_PROBERESULT']._serialized_end=1479
+  _globals['_ADAPTERLINEAGE']._serialized_start=1482
+  _globals['_ADAPTERLINEAGE']._serialized_end=1708
+  _globals['_ANCESTOR']._serialized_start=1710
+  _globals['_ANCESTOR']._serialized_end=1813
 # @@protoc_insertion_point(module_scope)

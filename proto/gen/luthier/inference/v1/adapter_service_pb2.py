@@ -30,7 +30,7 @@ from luthier.inference.v1 import adapter_pb2 as luthier_dot_inference_dot_v1_dot
 from luthier.policy.v1 import policy_pb2 as luthier_dot_policy_dot_v1_dot_policy__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*luthier/inference/v1/adapter_service.proto\x12\x14luthier.inference.v1\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\"luthier/inference/v1/adapter.proto\x1a\x1eluthier/policy/v1/policy.proto\"\x94\x01\n\x14\x43reateAdapterRequest\x12,\n\x06parent\x18\x01 \x01(\tB\x1c\xe2\x41\x01\x02\xfa\x41\x15\x12\x13luthier.dev/Adapter\x12\x34\n\x07\x61\x64\x61pter\x18\x02 \x01(\x0b\x32\x1d.luthier.inference.v1.AdapterB\x04\xe2\x41\x01\x02\x12\x18\n\nadapter_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\"?\n\x11GetAdapterRequest\x12*\n\x04name\x18\x01 \x01(\tB\x1c\xe2\x41\x01\x02\xfa\x41\x15\n\x13luthier.dev/Adapter\"\xa3\x01\n\x13ListAdaptersRequest\x12,\n\x06parent\x18\x01 \x01(\tB\x1c\xe2\x41\x01\x02\xfa\x41\x15\x12\x13luthier.dev/Adapter\x12\x17\n\tpage_size\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05\x61\x66ter\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08order_by\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\"`\n\x14ListAdaptersResponse\x12/\n\x08\x61\x64\x61pters\x18\x01 \x03(\x0b\x32\x1d.luthier.inference.v1.Adapter\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"B\n\x14\x44\x65leteAdapterRequest\x12*\n\x04name\x18\x01 \x01(\tB\x1c\xe2\x41\x01\x02\xfa\x41\x15\n\x13luthier.dev/Adapter2\xf5\x03\n\x0e\x41\x64\x61pterService\x12\x86\x01\n\rCreateAdapter\x12*.luthier.inference.v1.CreateAdapterRequest\x1a\x1d.luthier.inference.v1.Adapter\"*\xda\x41\x19parent,adapter,adapter_id\xca\xee\x18\n\x08\x06\x12\x06parent\x12k\n\nGetAdapter\x12\'.luthier.inference.v1.GetAdapterRequest\x1a\x1d.luthier.inference.v1.Adapter\"\x15\xda\x41\x04name\xca\xee\x18\n\x08\x01\x12\x04name\x18\x01\x12\x80\x01\n\x0cListAdapters\x12).luthier.inference.v1.ListAdaptersRequest\x1a*.luthier.inference.v1.ListAdaptersResponse\"\x19\xda\x41\x06parent\xca\xee\x18\x0c\x08\x01\x12\x06parent\x18\x01\x12j\n\rDeleteAdapter\x12*.luthier.inference.v1.DeleteAdapterRequest\x1a\x16.google.protobuf.Empty\"\x15\xda\x41\x04name\xca\xee\x18\n\x08\x03\x12\x04name\x18\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*luthier/inference/v1/adapter_service.proto\x12\x14luthier.inference.v1\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\"luthier/inference/v1/adapter.proto\x1a\x1eluthier/policy/v1/policy.proto\"\x94\x01\n\x14\x43reateAdapterRequest\x12,\n\x06parent\x18\x01 \x01(\tB\x1c\xe2\x41\x01\x02\xfa\x41\x15\x12\x13luthier.dev/Adapter\x12\x34\n\x07\x61\x64\x61pter\x18\x02 \x01(\x0b\x32\x1d.luthier.inference.v1.AdapterB\x04\xe2\x41\x01\x02\x12\x18\n\nadapter_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\"?\n\x11GetAdapterRequest\x12*\n\x04name\x18\x01 \x01(\tB\x1c\xe2\x41\x01\x02\xfa\x41\x15\n\x13luthier.dev/Adapter\"\xf7\x01\n\x13ListAdaptersRequest\x12,\n\x06parent\x18\x01 \x01(\tB\x1c\xe2\x41\x01\x02\xfa\x41\x15\x12\x13luthier.dev/Adapter\x12\x17\n\tpage_size\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05\x61\x66ter\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08order_by\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nbase_model\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x38\n\x05state\x18\x07 \x01(\x0e\x32#.luthier.inference.v1.Adapter.StateB\x04\xe2\x41\x01\x01\"`\n\x14ListAdaptersResponse\x12/\n\x08\x61\x64\x61pters\x18\x01 \x03(\x0b\x32\x1d.luthier.inference.v1.Adapter\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"F\n\x18GetAdapterLineageRequest\x12*\n\x04name\x18\x01 \x01(\tB\x1c\xe2\x41\x01\x02\xfa\x41\x15\n\x13luthier.dev/Adapter\"?\n\x11PinAdapterRequest\x12*\n\x04name\x18\x01 \x01(\tB\x1c\xe2\x41\x01\x02\xfa\x41\x15\n\x13luthier.dev/Adapter\"A\n\x13UnpinAdapterRequest\x12*\n\x04name\x18\x01 \x01(\tB\x1c\xe2\x41\x01\x02\xfa\x41\x15\n\x13luthier.dev/Adapter\"B\n\x14UnloadAdapterRequest\x12*\n\x04name\x18\x01 \x01(\tB\x1c\xe2\x41\x01\x02\xfa\x41\x15\n\x13luthier.dev/Adapter\"B\n\x14\x44\x65leteAdapterRequest\x12*\n\x04name\x18\x01 \x01(\tB\x1c\xe2\x41\x01\x02\xfa\x41\x15\n\x13luthier.dev/Adapter2\xc9\x07\n\x0e\x41\x64\x61pterService\x12\x86\x01\n\rCreateAdapter\x12*.luthier.inference.v1.CreateAdapterRequest\x1a\x1d.luthier.inference.v1.Adapter\"*\xda\x41\x19parent,adapter,adapter_id\xca\xee\x18\n\x08\x06\x12\x06parent\x12k\n\nGetAdapter\x12\'.luthier.inference.v1.GetAdapterRequest\x1a\x1d.luthier.inference.v1.Adapter\"\x15\xda\x41\x04name\xca\xee\x18\n\x08\x01\x12\x04name\x18\x01\x12\x80\x01\n\x0cListAdapters\x12).luthier.inference.v1.ListAdaptersRequest\x1a*.luthier.inference.v1.ListAdaptersResponse\"\x19\xda\x41\x06parent\xca\xee\x18\x0c\x08\x01\x12\x06parent\x18\x01\x12\x80\x01\n\x11GetAdapterLineage\x12..luthier.inference.v1.GetAdapterLineageRequest\x1a$.luthier.inference.v1.AdapterLineage\"\x15\xda\x41\x04name\xca\xee\x18\n\x08\x01\x12\x04name\x18\x01\x12k\n\nPinAdapter\x12\'.luthier.inference.v1.PinAdapterRequest\x1a\x1d.luthier.inference.v1.Adapter\"\x15\xda\x41\x04name\xca\xee\x18\n\x08\x03\x12\x04name\x18\x01\x12o\n\x0cUnpinAdapter\x12).luthier.inference.v1.UnpinAdapterRequest\x1a\x1d.luthier.inference.v1.Adapter\"\x15\xda\x41\x04name\xca\xee\x18\n\x08\x03\x12\x04name\x18\x01\x12q\n\rUnloadAdapter\x12*.luthier.inference.v1.UnloadAdapterRequest\x1a\x1d.luthier.inference.v1.Adapter\"\x15\xda\x41\x04name\xca\xee\x18\n\x08\x03\x12\x04name\x18\x01\x12j\n\rDeleteAdapter\x12*.luthier.inference.v1.DeleteAdapterRequest\x1a\x16.google.protobuf.Empty\"\x15\xda\x41\x04name\xca\xee\x18\n\x08\x03\x12\x04name\x18\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -55,6 +55,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTADAPTERSREQUEST'].fields_by_name['after']._serialized_options = b'\342A\001\001'
   _globals['_LISTADAPTERSREQUEST'].fields_by_name['order_by']._loaded_options = None
   _globals['_LISTADAPTERSREQUEST'].fields_by_name['order_by']._serialized_options = b'\342A\001\001'
+  _globals['_LISTADAPTERSREQUEST'].fields_by_name['base_model']._loaded_options = None
+  _globals['_LISTADAPTERSREQUEST'].fields_by_name['base_model']._serialized_options = b'\342A\001\001'
+  _globals['_LISTADAPTERSREQUEST'].fields_by_name['state']._loaded_options = None
+  _globals['_LISTADAPTERSREQUEST'].fields_by_name['state']._serialized_options = b'\342A\001\001'
+  _globals['_GETADAPTERLINEAGEREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_GETADAPTERLINEAGEREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\025\n\023luthier.dev/Adapter'
+  _globals['_PINADAPTERREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_PINADAPTERREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\025\n\023luthier.dev/Adapter'
+  _globals['_UNPINADAPTERREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_UNPINADAPTERREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\025\n\023luthier.dev/Adapter'
+  _globals['_UNLOADADAPTERREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_UNLOADADAPTERREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\025\n\023luthier.dev/Adapter'
   _globals['_DELETEADAPTERREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_DELETEADAPTERREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\025\n\023luthier.dev/Adapter'
   _globals['_ADAPTERSERVICE'].methods_by_name['CreateAdapter']._loaded_options = None
@@ -63,6 +75,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ADAPTERSERVICE'].methods_by_name['GetAdapter']._serialized_options = b'\332A\004name\312\356\030\n\010\001\022\004name\030\001'
   _globals['_ADAPTERSERVICE'].methods_by_name['ListAdapters']._loaded_options = None
   _globals['_ADAPTERSERVICE'].methods_by_name['ListAdapters']._serialized_options = b'\332A\006parent\312\356\030\014\010\001\022\006parent\030\001'
+  _globals['_ADAPTERSERVICE'].methods_by_name['GetAdapterLineage']._loaded_options = None
+  _globals['_ADAPTERSERVICE'].methods_by_name['GetAdapterLineage']._serialized_options = b'\332A\004name\312\356\030\n\010\001\022\004name\030\001'
+  _globals['_ADAPTERSERVICE'].methods_by_name['PinAdapter']._loaded_options = None
+  _globals['_ADAPTERSERVICE'].methods_by_name['PinAdapter']._serialized_options = b'\332A\004name\312\356\030\n\010\003\022\004name\030\001'
+  _globals['_ADAPTERSERVICE'].methods_by_name['UnpinAdapter']._loaded_options = None
+  _globals['_ADAPTERSERVICE'].methods_by_name['UnpinAdapter']._serialized_options = b'\332A\004name\312\356\030\n\010\003\022\004name\030\001'
+  _globals['_ADAPTERSERVICE'].methods_by_name['UnloadAdapter']._loaded_options = None
+  _globals['_ADAPTERSERVICE'].methods_by_name['UnloadAdapter']._serialized_options = b'\332A\004name\312\356\030\n\010\003\022\004name\030\001'
   _globals['_ADAPTERSERVICE'].methods_by_name['DeleteAdapter']._loaded_options = None
   _globals['_ADAPTERSERVICE'].methods_by_name['DeleteAdapter']._serialized_options = b'\332A\004name\312\356\030\n\010\003\022\004name\030\001'
   _globals['_CREATEADAPTERREQUEST']._serialized_start=251
@@ -70,11 +90,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETADAPTERREQUEST']._serialized_start=401
   _globals['_GETADAPTERREQUEST']._serialized_end=464
   _globals['_LISTADAPTERSREQUEST']._serialized_start=467
-  _globals['_LISTADAPTERSREQUEST']._serialized_end=630
-  _globals['_LISTADAPTERSRESPONSE']._serialized_start=632
-  _globals['_LISTADAPTERSRESPONSE']._serialized_end=728
-  _globals['_DELETEADAPTERREQUEST']._serialized_start=730
-  _globals['_DELETEADAPTERREQUEST']._serialized_end=796
-  _globals['_ADAPTERSERVICE']._serialized_start=799
-  _globals['_ADAPTERSERVICE']._serialized_end=1300
+  _globals['_LISTADAPTERSREQUEST']._serialized_end=714
+  _globals['_LISTADAPTERSRESPONSE']._serialized_start=716
+  _globals['_LISTADAPTERSRESPONSE']._serialized_end=812
+  _globals['_GETADAPTERLINEAGEREQUEST']._serialized_start=814
+  _globals['_GETADAPTERLINEAGEREQUEST']._serialized_end=884
+  _globals['_PINADAPTERREQUEST']._serialized_start=886
+  _globals['_PINADAPTERREQUEST']._serialized_end=949
+  _globals['_UNPINADAPTERREQUEST']._serialized_start=951
+  _globals['_UNPINADAPTERREQUEST']._serialized_end=1016
+  _globals['_UNLOADADAPTERREQUEST']._serialized_start=1018
+  _globals['_UNLOADADAPTERREQUEST']._serialized_end=1084
+  _globals['_DELETEADAPTERREQUEST']._serialized_start=1086
+  _globals['_DELETEADAPTERREQUEST']._serialized_end=1152
+  _globals['_ADAPTERSERVICE']._serialized_start=1155
+  _globals['_ADAPTERSERVICE']._serialized_end=2124
 # @@protoc_insertion_point(module_scope)

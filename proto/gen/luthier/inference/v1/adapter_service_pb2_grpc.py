@@ -52,6 +52,26 @@ class AdapterServiceStub:
                 request_serializer=luthier_dot_inference_dot_v1_dot_adapter__service__pb2.ListAdaptersRequest.SerializeToString,
                 response_deserializer=luthier_dot_inference_dot_v1_dot_adapter__service__pb2.ListAdaptersResponse.FromString,
                 _registered_method=True)
+        self.GetAdapterLineage = channel.unary_unary(
+                '/luthier.inference.v1.AdapterService/GetAdapterLineage',
+                request_serializer=luthier_dot_inference_dot_v1_dot_adapter__service__pb2.GetAdapterLineageRequest.SerializeToString,
+                response_deserializer=luthier_dot_inference_dot_v1_dot_adapter__pb2.AdapterLineage.FromString,
+                _registered_method=True)
+        self.PinAdapter = channel.unary_unary(
+                '/luthier.inference.v1.AdapterService/PinAdapter',
+                request_serializer=luthier_dot_inference_dot_v1_dot_adapter__service__pb2.PinAdapterRequest.SerializeToString,
+                response_deserializer=luthier_dot_inference_dot_v1_dot_adapter__pb2.Adapter.FromString,
+                _registered_method=True)
+        self.UnpinAdapter = channel.unary_unary(
+                '/luthier.inference.v1.AdapterService/UnpinAdapter',
+                request_serializer=luthier_dot_inference_dot_v1_dot_adapter__service__pb2.UnpinAdapterRequest.SerializeToString,
+                response_deserializer=luthier_dot_inference_dot_v1_dot_adapter__pb2.Adapter.FromString,
+                _registered_method=True)
+        self.UnloadAdapter = channel.unary_unary(
+                '/luthier.inference.v1.AdapterService/UnloadAdapter',
+                request_serializer=luthier_dot_inference_dot_v1_dot_adapter__service__pb2.UnloadAdapterRequest.SerializeToString,
+                response_deserializer=luthier_dot_inference_dot_v1_dot_adapter__pb2.Adapter.FromString,
+                _registered_method=True)
         self.DeleteAdapter = channel.unary_unary(
                 '/luthier.inference.v1.AdapterService/DeleteAdapter',
                 request_serializer=luthier_dot_inference_dot_v1_dot_adapter__service__pb2.DeleteAdapterRequest.SerializeToString,
@@ -64,8 +84,10 @@ class AdapterServiceServicer:
     """
 
     def CreateAdapter(self, request, context):
-        """Publishes an adapter whose files are in the store. Every file is verified,
-        and the base's digest compared, first. Publishing the same manifest under
+        """Publishes an adapter whose files are in the store. First every byte is
+        verified: digests, sizes, the base model and its tokenizer, the header of the
+        weights, that each matrix fits its layer, and that all numbers are finite.
+        Publishing the same manifest under
         the same id again changes nothing; another one is refused.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -86,8 +108,38 @@ class AdapterServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetAdapterLineage(self, request, context):
+        """Returns where an adapter comes from, and what came of it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PinAdapter(self, request, context):
+        """Has engines load an adapter, and keep it in memory while others come and go.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnpinAdapter(self, request, context):
+        """Lets a pinned adapter come and go like others again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnloadAdapter(self, request, context):
+        """Has engines take an adapter out of memory once its last answer has ended. It
+        is loaded again when it is next asked. A pinned one is refused.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeleteAdapter(self, request, context):
-        """Deletes an adapter: it answers no more, and its name is never given again.
+        """Deletes an adapter: it answers no more, leaves the engines' memory, and its
+        name is never given again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -110,6 +162,26 @@ def add_AdapterServiceServicer_to_server(servicer, server):
                     servicer.ListAdapters,
                     request_deserializer=luthier_dot_inference_dot_v1_dot_adapter__service__pb2.ListAdaptersRequest.FromString,
                     response_serializer=luthier_dot_inference_dot_v1_dot_adapter__service__pb2.ListAdaptersResponse.SerializeToString,
+            ),
+            'GetAdapterLineage': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetAdapterLineage,
+                    request_deserializer=luthier_dot_inference_dot_v1_dot_adapter__service__pb2.GetAdapterLineageRequest.FromString,
+                    response_serializer=luthier_dot_inference_dot_v1_dot_adapter__pb2.AdapterLineage.SerializeToString,
+            ),
+            'PinAdapter': grpc.unary_unary_rpc_method_handler(
+                    servicer.PinAdapter,
+                    request_deserializer=luthier_dot_inference_dot_v1_dot_adapter__service__pb2.PinAdapterRequest.FromString,
+                    response_serializer=luthier_dot_inference_dot_v1_dot_adapter__pb2.Adapter.SerializeToString,
+            ),
+            'UnpinAdapter': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnpinAdapter,
+                    request_deserializer=luthier_dot_inference_dot_v1_dot_adapter__service__pb2.UnpinAdapterRequest.FromString,
+                    response_serializer=luthier_dot_inference_dot_v1_dot_adapter__pb2.Adapter.SerializeToString,
+            ),
+            'UnloadAdapter': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnloadAdapter,
+                    request_deserializer=luthier_dot_inference_dot_v1_dot_adapter__service__pb2.UnloadAdapterRequest.FromString,
+                    response_serializer=luthier_dot_inference_dot_v1_dot_adapter__pb2.Adapter.SerializeToString,
             ),
             'DeleteAdapter': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteAdapter,
@@ -199,6 +271,114 @@ class AdapterService:
             '/luthier.inference.v1.AdapterService/ListAdapters',
             luthier_dot_inference_dot_v1_dot_adapter__service__pb2.ListAdaptersRequest.SerializeToString,
             luthier_dot_inference_dot_v1_dot_adapter__service__pb2.ListAdaptersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetAdapterLineage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/luthier.inference.v1.AdapterService/GetAdapterLineage',
+            luthier_dot_inference_dot_v1_dot_adapter__service__pb2.GetAdapterLineageRequest.SerializeToString,
+            luthier_dot_inference_dot_v1_dot_adapter__pb2.AdapterLineage.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PinAdapter(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/luthier.inference.v1.AdapterService/PinAdapter',
+            luthier_dot_inference_dot_v1_dot_adapter__service__pb2.PinAdapterRequest.SerializeToString,
+            luthier_dot_inference_dot_v1_dot_adapter__pb2.Adapter.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnpinAdapter(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/luthier.inference.v1.AdapterService/UnpinAdapter',
+            luthier_dot_inference_dot_v1_dot_adapter__service__pb2.UnpinAdapterRequest.SerializeToString,
+            luthier_dot_inference_dot_v1_dot_adapter__pb2.Adapter.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnloadAdapter(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/luthier.inference.v1.AdapterService/UnloadAdapter',
+            luthier_dot_inference_dot_v1_dot_adapter__service__pb2.UnloadAdapterRequest.SerializeToString,
+            luthier_dot_inference_dot_v1_dot_adapter__pb2.Adapter.FromString,
             options,
             channel_credentials,
             insecure,

@@ -36,16 +36,30 @@ class AdapterServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AdapterServiceAsyncStub: ...
     CreateAdapter: _grpc.UnaryUnaryMultiCallable[_adapter_service_pb2.CreateAdapterRequest, _adapter_pb2.Adapter]
-    """Publishes an adapter whose files are in the store. Every file is verified,
-    and the base's digest compared, first. Publishing the same manifest under
+    """Publishes an adapter whose files are in the store. First every byte is
+    verified: digests, sizes, the base model and its tokenizer, the header of the
+    weights, that each matrix fits its layer, and that all numbers are finite.
+    Publishing the same manifest under
     the same id again changes nothing; another one is refused.
     """
     GetAdapter: _grpc.UnaryUnaryMultiCallable[_adapter_service_pb2.GetAdapterRequest, _adapter_pb2.Adapter]
     """Returns an adapter."""
     ListAdapters: _grpc.UnaryUnaryMultiCallable[_adapter_service_pb2.ListAdaptersRequest, _adapter_service_pb2.ListAdaptersResponse]
     """Lists a project's adapters."""
+    GetAdapterLineage: _grpc.UnaryUnaryMultiCallable[_adapter_service_pb2.GetAdapterLineageRequest, _adapter_pb2.AdapterLineage]
+    """Returns where an adapter comes from, and what came of it."""
+    PinAdapter: _grpc.UnaryUnaryMultiCallable[_adapter_service_pb2.PinAdapterRequest, _adapter_pb2.Adapter]
+    """Has engines load an adapter, and keep it in memory while others come and go."""
+    UnpinAdapter: _grpc.UnaryUnaryMultiCallable[_adapter_service_pb2.UnpinAdapterRequest, _adapter_pb2.Adapter]
+    """Lets a pinned adapter come and go like others again."""
+    UnloadAdapter: _grpc.UnaryUnaryMultiCallable[_adapter_service_pb2.UnloadAdapterRequest, _adapter_pb2.Adapter]
+    """Has engines take an adapter out of memory once its last answer has ended. It
+    is loaded again when it is next asked. A pinned one is refused.
+    """
     DeleteAdapter: _grpc.UnaryUnaryMultiCallable[_adapter_service_pb2.DeleteAdapterRequest, _empty_pb2.Empty]
-    """Deletes an adapter: it answers no more, and its name is never given again."""
+    """Deletes an adapter: it answers no more, leaves the engines' memory, and its
+    name is never given again.
+    """
 
 @_typing.type_check_only
 class AdapterServiceAsyncStub(AdapterServiceStub):
@@ -53,16 +67,30 @@ class AdapterServiceAsyncStub(AdapterServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateAdapter: _aio.UnaryUnaryMultiCallable[_adapter_service_pb2.CreateAdapterRequest, _adapter_pb2.Adapter]  # type: ignore[assignment]
-    """Publishes an adapter whose files are in the store. Every file is verified,
-    and the base's digest compared, first. Publishing the same manifest under
+    """Publishes an adapter whose files are in the store. First every byte is
+    verified: digests, sizes, the base model and its tokenizer, the header of the
+    weights, that each matrix fits its layer, and that all numbers are finite.
+    Publishing the same manifest under
     the same id again changes nothing; another one is refused.
     """
     GetAdapter: _aio.UnaryUnaryMultiCallable[_adapter_service_pb2.GetAdapterRequest, _adapter_pb2.Adapter]  # type: ignore[assignment]
     """Returns an adapter."""
     ListAdapters: _aio.UnaryUnaryMultiCallable[_adapter_service_pb2.ListAdaptersRequest, _adapter_service_pb2.ListAdaptersResponse]  # type: ignore[assignment]
     """Lists a project's adapters."""
+    GetAdapterLineage: _aio.UnaryUnaryMultiCallable[_adapter_service_pb2.GetAdapterLineageRequest, _adapter_pb2.AdapterLineage]  # type: ignore[assignment]
+    """Returns where an adapter comes from, and what came of it."""
+    PinAdapter: _aio.UnaryUnaryMultiCallable[_adapter_service_pb2.PinAdapterRequest, _adapter_pb2.Adapter]  # type: ignore[assignment]
+    """Has engines load an adapter, and keep it in memory while others come and go."""
+    UnpinAdapter: _aio.UnaryUnaryMultiCallable[_adapter_service_pb2.UnpinAdapterRequest, _adapter_pb2.Adapter]  # type: ignore[assignment]
+    """Lets a pinned adapter come and go like others again."""
+    UnloadAdapter: _aio.UnaryUnaryMultiCallable[_adapter_service_pb2.UnloadAdapterRequest, _adapter_pb2.Adapter]  # type: ignore[assignment]
+    """Has engines take an adapter out of memory once its last answer has ended. It
+    is loaded again when it is next asked. A pinned one is refused.
+    """
     DeleteAdapter: _aio.UnaryUnaryMultiCallable[_adapter_service_pb2.DeleteAdapterRequest, _empty_pb2.Empty]  # type: ignore[assignment]
-    """Deletes an adapter: it answers no more, and its name is never given again."""
+    """Deletes an adapter: it answers no more, leaves the engines' memory, and its
+    name is never given again.
+    """
 
 class AdapterServiceServicer(metaclass=_abc_1.ABCMeta):
     """Keeps adapters."""
@@ -73,8 +101,10 @@ class AdapterServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _adapter_service_pb2.CreateAdapterRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_adapter_pb2.Adapter, _abc.Awaitable[_adapter_pb2.Adapter]]:
-        """Publishes an adapter whose files are in the store. Every file is verified,
-        and the base's digest compared, first. Publishing the same manifest under
+        """Publishes an adapter whose files are in the store. First every byte is
+        verified: digests, sizes, the base model and its tokenizer, the header of the
+        weights, that each matrix fits its layer, and that all numbers are finite.
+        Publishing the same manifest under
         the same id again changes nothing; another one is refused.
         """
 
@@ -95,11 +125,47 @@ class AdapterServiceServicer(metaclass=_abc_1.ABCMeta):
         """Lists a project's adapters."""
 
     @_abc_1.abstractmethod
+    def GetAdapterLineage(
+        self,
+        request: _adapter_service_pb2.GetAdapterLineageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_adapter_pb2.AdapterLineage, _abc.Awaitable[_adapter_pb2.AdapterLineage]]:
+        """Returns where an adapter comes from, and what came of it."""
+
+    @_abc_1.abstractmethod
+    def PinAdapter(
+        self,
+        request: _adapter_service_pb2.PinAdapterRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_adapter_pb2.Adapter, _abc.Awaitable[_adapter_pb2.Adapter]]:
+        """Has engines load an adapter, and keep it in memory while others come and go."""
+
+    @_abc_1.abstractmethod
+    def UnpinAdapter(
+        self,
+        request: _adapter_service_pb2.UnpinAdapterRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_adapter_pb2.Adapter, _abc.Awaitable[_adapter_pb2.Adapter]]:
+        """Lets a pinned adapter come and go like others again."""
+
+    @_abc_1.abstractmethod
+    def UnloadAdapter(
+        self,
+        request: _adapter_service_pb2.UnloadAdapterRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_adapter_pb2.Adapter, _abc.Awaitable[_adapter_pb2.Adapter]]:
+        """Has engines take an adapter out of memory once its last answer has ended. It
+        is loaded again when it is next asked. A pinned one is refused.
+        """
+
+    @_abc_1.abstractmethod
     def DeleteAdapter(
         self,
         request: _adapter_service_pb2.DeleteAdapterRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
-        """Deletes an adapter: it answers no more, and its name is never given again."""
+        """Deletes an adapter: it answers no more, leaves the engines' memory, and its
+        name is never given again.
+        """
 
 def add_AdapterServiceServicer_to_server(servicer: AdapterServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -28,7 +28,7 @@ from luthier.inference.v1 import generation_pb2 as luthier_dot_inference_dot_v1_
 from luthier.policy.v1 import policy_pb2 as luthier_dot_policy_dot_v1_dot_policy__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)luthier/inference/v1/engine_service.proto\x12\x14luthier.inference.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\"luthier/inference/v1/adapter.proto\x1a%luthier/inference/v1/generation.proto\x1a\x1eluthier/policy/v1/policy.proto\"\xfb\x01\n\x0fGenerateRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1f\n\x11\x62\x61se_model_digest\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x34\n\x07\x61\x64\x61pter\x18\x03 \x01(\x0b\x32\x1d.luthier.inference.v1.AdapterB\x04\xe2\x41\x01\x01\x12\x39\n\x08messages\x18\x04 \x03(\x0b\x32!.luthier.inference.v1.ChatMessageB\x04\xe2\x41\x01\x02\x12@\n\x08sampling\x18\x05 \x01(\x0b\x32(.luthier.inference.v1.SamplingParametersB\x04\xe2\x41\x01\x01\"j\n\x10GenerateResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x30\n\x06\x66inish\x18\x02 \x01(\x0b\x32 .luthier.inference.v1.ChatFinish\x12\x16\n\x0e\x61\x64\x61pter_digest\x18\x03 \x01(\t2|\n\rEngineService\x12k\n\x08Generate\x12%.luthier.inference.v1.GenerateRequest\x1a&.luthier.inference.v1.GenerateResponse\"\x0e\xca\xee\x18\n\x08\x06\x12\x06parent0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)luthier/inference/v1/engine_service.proto\x12\x14luthier.inference.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\"luthier/inference/v1/adapter.proto\x1a%luthier/inference/v1/generation.proto\x1a\x1eluthier/policy/v1/policy.proto\"\xfd\x02\n\x0fGenerateRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1f\n\x11\x62\x61se_model_digest\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x34\n\x07\x61\x64\x61pter\x18\x03 \x01(\x0b\x32\x1d.luthier.inference.v1.AdapterB\x04\xe2\x41\x01\x01\x12\x39\n\x08messages\x18\x04 \x03(\x0b\x32!.luthier.inference.v1.ChatMessageB\x04\xe2\x41\x01\x01\x12@\n\x08sampling\x18\x05 \x01(\x0b\x32(.luthier.inference.v1.SamplingParametersB\x04\xe2\x41\x01\x01\x12\x12\n\x04text\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12/\n\x05tools\x18\x07 \x03(\x0b\x32\x1a.luthier.inference.v1.ToolB\x04\xe2\x41\x01\x01\x12;\n\x0btool_choice\x18\x08 \x01(\x0b\x32 .luthier.inference.v1.ToolChoiceB\x04\xe2\x41\x01\x01\"\xa9\x01\n\x10GenerateResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12,\n\x06\x66inish\x18\x02 \x01(\x0b\x32\x1c.luthier.inference.v1.Finish\x12\x16\n\x0e\x61\x64\x61pter_digest\x18\x03 \x01(\t\x12\x14\n\x0c\x61nswer_index\x18\x04 \x01(\x05\x12+\n\x06tokens\x18\x05 \x03(\x0b\x32\x1b.luthier.inference.v1.Token\"\x95\x01\n\x11\x45mbedTextsRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1f\n\x11\x62\x61se_model_digest\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05texts\x18\x03 \x03(\tB\x04\xe2\x41\x01\x02\x12\x34\n\x07\x61\x64\x61pter\x18\x04 \x01(\x0b\x32\x1d.luthier.inference.v1.AdapterB\x04\xe2\x41\x01\x01\"a\n\x12\x45mbedTextsResponse\x12\x33\n\nembeddings\x18\x01 \x03(\x0b\x32\x1f.luthier.inference.v1.Embedding\x12\x16\n\x0e\x61\x64\x61pter_digest\x18\x02 \x01(\t\"\xf5\x01\n\x12HoldAdapterRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x34\n\x07\x61\x64\x61pter\x18\x02 \x01(\x0b\x32\x1d.luthier.inference.v1.AdapterB\x04\xe2\x41\x01\x02\x12\x41\n\x04hold\x18\x03 \x01(\x0e\x32-.luthier.inference.v1.HoldAdapterRequest.HoldB\x04\xe2\x41\x01\x02\"P\n\x04Hold\x12\x14\n\x10HOLD_UNSPECIFIED\x10\x00\x12\n\n\x06LOADED\x10\x01\x12\n\n\x06PINNED\x10\x02\x12\x0c\n\x08UNPINNED\x10\x03\x12\x0c\n\x08UNLOADED\x10\x04\"f\n\x13HoldAdapterResponse\x12\x16\n\x0e\x61\x64\x61pter_digest\x18\x01 \x01(\t\x12\x37\n\x0cprobe_result\x18\x02 \x01(\x0b\x32!.luthier.inference.v1.ProbeResult\"*\n\x12WatchEngineRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\\\n\x13WatchEngineResponse\x12\x15\n\rrunning_count\x18\x01 \x01(\x05\x12\x15\n\rwaiting_count\x18\x02 \x01(\x05\x12\x17\n\x0f\x61\x64\x61pter_digests\x18\x03 \x03(\t2\xd7\x03\n\rEngineService\x12k\n\x08Generate\x12%.luthier.inference.v1.GenerateRequest\x1a&.luthier.inference.v1.GenerateResponse\"\x0e\xca\xee\x18\n\x08\x06\x12\x06parent0\x01\x12o\n\nEmbedTexts\x12\'.luthier.inference.v1.EmbedTextsRequest\x1a(.luthier.inference.v1.EmbedTextsResponse\"\x0e\xca\xee\x18\n\x08\x06\x12\x06parent\x12r\n\x0bHoldAdapter\x12(.luthier.inference.v1.HoldAdapterRequest\x1a).luthier.inference.v1.HoldAdapterResponse\"\x0e\xca\xee\x18\n\x08\x06\x12\x06parent\x12t\n\x0bWatchEngine\x12(.luthier.inference.v1.WatchEngineRequest\x1a).luthier.inference.v1.WatchEngineResponse\"\x0e\xca\xee\x18\n\x08\x06\x12\x06parent0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,15 +42,57 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GENERATEREQUEST'].fields_by_name['adapter']._loaded_options = None
   _globals['_GENERATEREQUEST'].fields_by_name['adapter']._serialized_options = b'\342A\001\001'
   _globals['_GENERATEREQUEST'].fields_by_name['messages']._loaded_options = None
-  _globals['_GENERATEREQUEST'].fields_by_name['messages']._serialized_options = b'\342A\001\002'
+  _globals['_GENERATEREQUEST'].fields_by_name['messages']._serialized_options = b'\342A\001\001'
   _globals['_GENERATEREQUEST'].fields_by_name['sampling']._loaded_options = None
   _globals['_GENERATEREQUEST'].fields_by_name['sampling']._serialized_options = b'\342A\001\001'
+  _globals['_GENERATEREQUEST'].fields_by_name['text']._loaded_options = None
+  _globals['_GENERATEREQUEST'].fields_by_name['text']._serialized_options = b'\342A\001\001'
+  _globals['_GENERATEREQUEST'].fields_by_name['tools']._loaded_options = None
+  _globals['_GENERATEREQUEST'].fields_by_name['tools']._serialized_options = b'\342A\001\001'
+  _globals['_GENERATEREQUEST'].fields_by_name['tool_choice']._loaded_options = None
+  _globals['_GENERATEREQUEST'].fields_by_name['tool_choice']._serialized_options = b'\342A\001\001'
+  _globals['_EMBEDTEXTSREQUEST'].fields_by_name['parent']._loaded_options = None
+  _globals['_EMBEDTEXTSREQUEST'].fields_by_name['parent']._serialized_options = b'\342A\001\002'
+  _globals['_EMBEDTEXTSREQUEST'].fields_by_name['base_model_digest']._loaded_options = None
+  _globals['_EMBEDTEXTSREQUEST'].fields_by_name['base_model_digest']._serialized_options = b'\342A\001\002'
+  _globals['_EMBEDTEXTSREQUEST'].fields_by_name['texts']._loaded_options = None
+  _globals['_EMBEDTEXTSREQUEST'].fields_by_name['texts']._serialized_options = b'\342A\001\002'
+  _globals['_EMBEDTEXTSREQUEST'].fields_by_name['adapter']._loaded_options = None
+  _globals['_EMBEDTEXTSREQUEST'].fields_by_name['adapter']._serialized_options = b'\342A\001\001'
+  _globals['_HOLDADAPTERREQUEST'].fields_by_name['parent']._loaded_options = None
+  _globals['_HOLDADAPTERREQUEST'].fields_by_name['parent']._serialized_options = b'\342A\001\002'
+  _globals['_HOLDADAPTERREQUEST'].fields_by_name['adapter']._loaded_options = None
+  _globals['_HOLDADAPTERREQUEST'].fields_by_name['adapter']._serialized_options = b'\342A\001\002'
+  _globals['_HOLDADAPTERREQUEST'].fields_by_name['hold']._loaded_options = None
+  _globals['_HOLDADAPTERREQUEST'].fields_by_name['hold']._serialized_options = b'\342A\001\002'
+  _globals['_WATCHENGINEREQUEST'].fields_by_name['parent']._loaded_options = None
+  _globals['_WATCHENGINEREQUEST'].fields_by_name['parent']._serialized_options = b'\342A\001\002'
   _globals['_ENGINESERVICE'].methods_by_name['Generate']._loaded_options = None
   _globals['_ENGINESERVICE'].methods_by_name['Generate']._serialized_options = b'\312\356\030\n\010\006\022\006parent'
+  _globals['_ENGINESERVICE'].methods_by_name['EmbedTexts']._loaded_options = None
+  _globals['_ENGINESERVICE'].methods_by_name['EmbedTexts']._serialized_options = b'\312\356\030\n\010\006\022\006parent'
+  _globals['_ENGINESERVICE'].methods_by_name['HoldAdapter']._loaded_options = None
+  _globals['_ENGINESERVICE'].methods_by_name['HoldAdapter']._serialized_options = b'\312\356\030\n\010\006\022\006parent'
+  _globals['_ENGINESERVICE'].methods_by_name['WatchEngine']._loaded_options = None
+  _globals['_ENGINESERVICE'].methods_by_name['WatchEngine']._serialized_options = b'\312\356\030\n\010\006\022\006parent'
   _globals['_GENERATEREQUEST']._serialized_start=208
-  _globals['_GENERATEREQUEST']._serialized_end=459
-  _globals['_GENERATERESPONSE']._serialized_start=461
-  _globals['_GENERATERESPONSE']._serialized_end=567
-  _globals['_ENGINESERVICE']._serialized_start=569
-  _globals['_ENGINESERVICE']._serialized_end=693
+  _globals['_GENERATEREQUEST']._serialized_end=589
+  _globals['_GENERATERESPONSE']._serialized_start=592
+  _globals['_GENERATERESPONSE']._serialized_end=761
+  _globals['_EMBEDTEXTSREQUEST']._serialized_start=764
+  _globals['_EMBEDTEXTSREQUEST']._serialized_end=913
+  _globals['_EMBEDTEXTSRESPONSE']._serialized_start=915
+  _globals['_EMBEDTEXTSRESPONSE']._serialized_end=1012
+  _globals['_HOLDADAPTERREQUEST']._serialized_start=1015
+  _globals['_HOLDADAPTERREQUEST']._serialized_end=1260
+  _globals['_HOLDADAPTERREQUEST_HOLD']._serialized_start=1180
+  _globals['_HOLDADAPTERREQUEST_HOLD']._serialized_end=1260
+  _globals['_HOLDADAPTERRESPONSE']._serialized_start=1262
+  _globals['_HOLDADAPTERRESPONSE']._serialized_end=1364
+  _globals['_WATCHENGINEREQUEST']._serialized_start=1366
+  _globals['_WATCHENGINEREQUEST']._serialized_end=1408
+  _globals['_WATCHENGINERESPONSE']._serialized_start=1410
+  _globals['_WATCHENGINERESPONSE']._serialized_end=1502
+  _globals['_ENGINESERVICE']._serialized_start=1505
+  _globals['_ENGINESERVICE']._serialized_end=1976
 # @@protoc_insertion_point(module_scope)

@@ -40,6 +40,21 @@ class EngineServiceStub:
                 request_serializer=luthier_dot_inference_dot_v1_dot_engine__service__pb2.GenerateRequest.SerializeToString,
                 response_deserializer=luthier_dot_inference_dot_v1_dot_engine__service__pb2.GenerateResponse.FromString,
                 _registered_method=True)
+        self.EmbedTexts = channel.unary_unary(
+                '/luthier.inference.v1.EngineService/EmbedTexts',
+                request_serializer=luthier_dot_inference_dot_v1_dot_engine__service__pb2.EmbedTextsRequest.SerializeToString,
+                response_deserializer=luthier_dot_inference_dot_v1_dot_engine__service__pb2.EmbedTextsResponse.FromString,
+                _registered_method=True)
+        self.HoldAdapter = channel.unary_unary(
+                '/luthier.inference.v1.EngineService/HoldAdapter',
+                request_serializer=luthier_dot_inference_dot_v1_dot_engine__service__pb2.HoldAdapterRequest.SerializeToString,
+                response_deserializer=luthier_dot_inference_dot_v1_dot_engine__service__pb2.HoldAdapterResponse.FromString,
+                _registered_method=True)
+        self.WatchEngine = channel.unary_stream(
+                '/luthier.inference.v1.EngineService/WatchEngine',
+                request_serializer=luthier_dot_inference_dot_v1_dot_engine__service__pb2.WatchEngineRequest.SerializeToString,
+                response_deserializer=luthier_dot_inference_dot_v1_dot_engine__service__pb2.WatchEngineResponse.FromString,
+                _registered_method=True)
 
 
 class EngineServiceServicer:
@@ -47,7 +62,32 @@ class EngineServiceServicer:
     """
 
     def Generate(self, request, context):
-        """Streams one answer. An adapter is fetched by digest and verified first.
+        """Streams one answer, or several. An adapter is fetched by digest and verified
+        first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EmbedTexts(self, request, context):
+        """Returns vectors of texts: the mean of the last layer over a text's tokens,
+        of length 1.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def HoldAdapter(self, request, context):
+        """Fetches, verifies and loads an adapter before anybody asks it; or pins it,
+        so that it stays in memory; or takes it out once its last answer has ended.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchEngine(self, request, context):
+        """Streams how the engine is doing, a message a second and at each change of
+        the adapters it holds.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -60,6 +100,21 @@ def add_EngineServiceServicer_to_server(servicer, server):
                     servicer.Generate,
                     request_deserializer=luthier_dot_inference_dot_v1_dot_engine__service__pb2.GenerateRequest.FromString,
                     response_serializer=luthier_dot_inference_dot_v1_dot_engine__service__pb2.GenerateResponse.SerializeToString,
+            ),
+            'EmbedTexts': grpc.unary_unary_rpc_method_handler(
+                    servicer.EmbedTexts,
+                    request_deserializer=luthier_dot_inference_dot_v1_dot_engine__service__pb2.EmbedTextsRequest.FromString,
+                    response_serializer=luthier_dot_inference_dot_v1_dot_engine__service__pb2.EmbedTextsResponse.SerializeToString,
+            ),
+            'HoldAdapter': grpc.unary_unary_rpc_method_handler(
+                    servicer.HoldAdapter,
+                    request_deserializer=luthier_dot_inference_dot_v1_dot_engine__service__pb2.HoldAdapterRequest.FromString,
+                    response_serializer=luthier_dot_inference_dot_v1_dot_engine__service__pb2.HoldAdapterResponse.SerializeToString,
+            ),
+            'WatchEngine': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchEngine,
+                    request_deserializer=luthier_dot_inference_dot_v1_dot_engine__service__pb2.WatchEngineRequest.FromString,
+                    response_serializer=luthier_dot_inference_dot_v1_dot_engine__service__pb2.WatchEngineResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -90,6 +145,87 @@ class EngineService:
             '/luthier.inference.v1.EngineService/Generate',
             luthier_dot_inference_dot_v1_dot_engine__service__pb2.GenerateRequest.SerializeToString,
             luthier_dot_inference_dot_v1_dot_engine__service__pb2.GenerateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EmbedTexts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/luthier.inference.v1.EngineService/EmbedTexts',
+            luthier_dot_inference_dot_v1_dot_engine__service__pb2.EmbedTextsRequest.SerializeToString,
+            luthier_dot_inference_dot_v1_dot_engine__service__pb2.EmbedTextsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def HoldAdapter(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/luthier.inference.v1.EngineService/HoldAdapter',
+            luthier_dot_inference_dot_v1_dot_engine__service__pb2.HoldAdapterRequest.SerializeToString,
+            luthier_dot_inference_dot_v1_dot_engine__service__pb2.HoldAdapterResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchEngine(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/luthier.inference.v1.EngineService/WatchEngine',
+            luthier_dot_inference_dot_v1_dot_engine__service__pb2.WatchEngineRequest.SerializeToString,
+            luthier_dot_inference_dot_v1_dot_engine__service__pb2.WatchEngineResponse.FromString,
             options,
             channel_credentials,
             insecure,

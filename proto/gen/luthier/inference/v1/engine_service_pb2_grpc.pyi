@@ -34,7 +34,21 @@ class EngineServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> EngineServiceAsyncStub: ...
     Generate: _grpc.UnaryStreamMultiCallable[_engine_service_pb2.GenerateRequest, _engine_service_pb2.GenerateResponse]
-    """Streams one answer. An adapter is fetched by digest and verified first."""
+    """Streams one answer, or several. An adapter is fetched by digest and verified
+    first.
+    """
+    EmbedTexts: _grpc.UnaryUnaryMultiCallable[_engine_service_pb2.EmbedTextsRequest, _engine_service_pb2.EmbedTextsResponse]
+    """Returns vectors of texts: the mean of the last layer over a text's tokens,
+    of length 1.
+    """
+    HoldAdapter: _grpc.UnaryUnaryMultiCallable[_engine_service_pb2.HoldAdapterRequest, _engine_service_pb2.HoldAdapterResponse]
+    """Fetches, verifies and loads an adapter before anybody asks it; or pins it,
+    so that it stays in memory; or takes it out once its last answer has ended.
+    """
+    WatchEngine: _grpc.UnaryStreamMultiCallable[_engine_service_pb2.WatchEngineRequest, _engine_service_pb2.WatchEngineResponse]
+    """Streams how the engine is doing, a message a second and at each change of
+    the adapters it holds.
+    """
 
 @_typing.type_check_only
 class EngineServiceAsyncStub(EngineServiceStub):
@@ -42,7 +56,21 @@ class EngineServiceAsyncStub(EngineServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Generate: _aio.UnaryStreamMultiCallable[_engine_service_pb2.GenerateRequest, _engine_service_pb2.GenerateResponse]  # type: ignore[assignment]
-    """Streams one answer. An adapter is fetched by digest and verified first."""
+    """Streams one answer, or several. An adapter is fetched by digest and verified
+    first.
+    """
+    EmbedTexts: _aio.UnaryUnaryMultiCallable[_engine_service_pb2.EmbedTextsRequest, _engine_service_pb2.EmbedTextsResponse]  # type: ignore[assignment]
+    """Returns vectors of texts: the mean of the last layer over a text's tokens,
+    of length 1.
+    """
+    HoldAdapter: _aio.UnaryUnaryMultiCallable[_engine_service_pb2.HoldAdapterRequest, _engine_service_pb2.HoldAdapterResponse]  # type: ignore[assignment]
+    """Fetches, verifies and loads an adapter before anybody asks it; or pins it,
+    so that it stays in memory; or takes it out once its last answer has ended.
+    """
+    WatchEngine: _aio.UnaryStreamMultiCallable[_engine_service_pb2.WatchEngineRequest, _engine_service_pb2.WatchEngineResponse]  # type: ignore[assignment]
+    """Streams how the engine is doing, a message a second and at each change of
+    the adapters it holds.
+    """
 
 class EngineServiceServicer(metaclass=_abc_1.ABCMeta):
     """Generates with the one base model that the process has loaded."""
@@ -53,6 +81,38 @@ class EngineServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _engine_service_pb2.GenerateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_engine_service_pb2.GenerateResponse], _abc.AsyncIterator[_engine_service_pb2.GenerateResponse]]:
-        """Streams one answer. An adapter is fetched by digest and verified first."""
+        """Streams one answer, or several. An adapter is fetched by digest and verified
+        first.
+        """
+
+    @_abc_1.abstractmethod
+    def EmbedTexts(
+        self,
+        request: _engine_service_pb2.EmbedTextsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_engine_service_pb2.EmbedTextsResponse, _abc.Awaitable[_engine_service_pb2.EmbedTextsResponse]]:
+        """Returns vectors of texts: the mean of the last layer over a text's tokens,
+        of length 1.
+        """
+
+    @_abc_1.abstractmethod
+    def HoldAdapter(
+        self,
+        request: _engine_service_pb2.HoldAdapterRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_engine_service_pb2.HoldAdapterResponse, _abc.Awaitable[_engine_service_pb2.HoldAdapterResponse]]:
+        """Fetches, verifies and loads an adapter before anybody asks it; or pins it,
+        so that it stays in memory; or takes it out once its last answer has ended.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchEngine(
+        self,
+        request: _engine_service_pb2.WatchEngineRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_engine_service_pb2.WatchEngineResponse], _abc.AsyncIterator[_engine_service_pb2.WatchEngineResponse]]:
+        """Streams how the engine is doing, a message a second and at each change of
+        the adapters it holds.
+        """
 
 def add_EngineServiceServicer_to_server(servicer: EngineServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

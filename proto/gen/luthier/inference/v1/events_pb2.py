@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!luthier/inference/v1/events.proto\x12\x14luthier.inference.v1\"2\n\x10\x42\x61seModelCreated\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03\"2\n\x10\x42\x61seModelDeleted\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03\"0\n\x0e\x41\x64\x61pterCreated\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03\"0\n\x0e\x41\x64\x61pterDeleted\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!luthier/inference/v1/events.proto\x12\x14luthier.inference.v1\"2\n\x10\x42\x61seModelCreated\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03\"2\n\x10\x42\x61seModelDeleted\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03\"0\n\x0e\x41\x64\x61pterCreated\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03\"0\n\x0e\x41\x64\x61pterChanged\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03\"0\n\x0e\x41\x64\x61pterDeleted\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,6 +37,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BASEMODELDELETED']._serialized_end=161
   _globals['_ADAPTERCREATED']._serialized_start=163
   _globals['_ADAPTERCREATED']._serialized_end=211
-  _globals['_ADAPTERDELETED']._serialized_start=213
-  _globals['_ADAPTERDELETED']._serialized_end=261
+  _globals['_ADAPTERCHANGED']._serialized_start=213
+  _globals['_ADAPTERCHANGED']._serialized_end=261
+  _globals['_ADAPTERDELETED']._serialized_start=263
+  _globals['_ADAPTERDELETED']._serialized_end=311
 # @@protoc_insertion_point(module_scope)

@@ -28,6 +28,14 @@ class AdapterCreated(_message.Message):
     revision: int
     def __init__(self, name: _Optional[str] = ..., revision: _Optional[int] = ...) -> None: ...
 
+class AdapterChanged(_message.Message):
+    __slots__ = ("name", "revision")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    revision: int
+    def __init__(self, name: _Optional[str] = ..., revision: _Optional[int] = ...) -> None: ...
+
 class AdapterDeleted(_message.Message):
     __slots__ = ("name", "revision")
     NAME_FIELD_NUMBER: _ClassVar[int]

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%luthier/inference/v1/generation.proto\x12\x14luthier.inference.v1\x1a\x1fgoogle/api/field_behavior.proto\"8\n\x0b\x43hatMessage\x12\x12\n\x04role\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07\x63ontent\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\"\xb8\x01\n\x12SamplingParameters\x12\x18\n\nmax_tokens\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x1e\n\x0btemperature\x18\x02 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x18\n\x05top_p\x18\x03 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12\x17\n\x04seed\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x01H\x02\x88\x01\x01\x12\x12\n\x04stop\x18\x05 \x03(\tB\x04\xe2\x41\x01\x01\x42\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x07\n\x05_seed\"\xc2\x01\n\nChatFinish\x12=\n\x06reason\x18\x01 \x01(\x0e\x32-.luthier.inference.v1.ChatFinish.FinishReason\x12\x15\n\rprompt_tokens\x18\x02 \x01(\x05\x12\x19\n\x11\x63ompletion_tokens\x18\x03 \x01(\x05\"C\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x08\n\x04STOP\x10\x01\x12\n\n\x06LENGTH\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%luthier/inference/v1/generation.proto\x12\x14luthier.inference.v1\x1a\x1fgoogle/api/field_behavior.proto\"\x8e\x01\n\x0b\x43hatMessage\x12\x12\n\x04role\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07\x63ontent\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x38\n\ntool_calls\x18\x03 \x03(\x0b\x32\x1e.luthier.inference.v1.ToolCallB\x04\xe2\x41\x01\x01\x12\x1a\n\x0ctool_call_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\"V\n\x04Tool\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x0b\x64\x65scription\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1f\n\x11parameters_schema\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"7\n\x08ToolCall\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\targuments\x18\x03 \x01(\t\"\x9b\x01\n\nToolChoice\x12\x39\n\x04mode\x18\x01 \x01(\x0e\x32%.luthier.inference.v1.ToolChoice.ModeB\x04\xe2\x41\x01\x02\x12\x12\n\x04name\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\">\n\x04Mode\x12\x14\n\x10MODE_UNSPECIFIED\x10\x00\x12\x08\n\x04\x41UTO\x10\x01\x12\x08\n\x04NONE\x10\x02\x12\x0c\n\x08REQUIRED\x10\x03\"\xf0\x04\n\x12SamplingParameters\x12\x18\n\nmax_tokens\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x1e\n\x0btemperature\x18\x02 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x18\n\x05top_p\x18\x03 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12\x17\n\x04seed\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x01H\x02\x88\x01\x01\x12\x12\n\x04stop\x18\x05 \x03(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05top_k\x18\x06 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x13\n\x05min_p\x18\x07 \x01(\x01\x42\x04\xe2\x41\x01\x01\x12\x1e\n\x10presence_penalty\x18\x08 \x01(\x01\x42\x04\xe2\x41\x01\x01\x12\x1f\n\x11\x66requency_penalty\x18\t \x01(\x01\x42\x04\xe2\x41\x01\x01\x12%\n\x12repetition_penalty\x18\n \x01(\x01\x42\x04\xe2\x41\x01\x01H\x03\x88\x01\x01\x12Q\n\nlogit_bias\x18\x0b \x03(\x0b\x32\x37.luthier.inference.v1.SamplingParameters.LogitBiasEntryB\x04\xe2\x41\x01\x01\x12\x16\n\x08logprobs\x18\x0c \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1a\n\x0ctop_logprobs\x18\r \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x1a\n\x0c\x61nswer_count\x18\x0e \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x38\n\x06\x66ormat\x18\x0f \x01(\x0b\x32\".luthier.inference.v1.AnswerFormatB\x04\xe2\x41\x01\x01\x1a\x30\n\x0eLogitBiasEntry\x12\x0b\n\x03key\x18\x01 \x01(\x05\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x07\n\x05_seedB\x15\n\x13_repetition_penalty\"D\n\x0c\x41nswerFormat\x12\x15\n\x0bjson_object\x18\x01 \x01(\x08H\x00\x12\x15\n\x0bjson_schema\x18\x02 \x01(\tH\x00\x42\x06\n\x04kind\"\\\n\x05Token\x12\n\n\x02id\x18\x01 \x01(\x05\x12\x0c\n\x04text\x18\x02 \x01(\x0c\x12\x0f\n\x07logprob\x18\x03 \x01(\x01\x12(\n\x03top\x18\x04 \x03(\x0b\x32\x1b.luthier.inference.v1.Token\"\x9c\x02\n\x06\x46inish\x12\x39\n\x06reason\x18\x01 \x01(\x0e\x32).luthier.inference.v1.Finish.FinishReason\x12\x15\n\rprompt_tokens\x18\x02 \x01(\x05\x12\x19\n\x11\x63ompletion_tokens\x18\x03 \x01(\x05\x12\x1c\n\x14\x63\x61\x63hed_prompt_tokens\x18\x04 \x01(\x05\x12\x32\n\ntool_calls\x18\x05 \x03(\x0b\x32\x1e.luthier.inference.v1.ToolCall\"S\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x08\n\x04STOP\x10\x01\x12\n\n\x06LENGTH\x10\x02\x12\x0e\n\nTOOL_CALLS\x10\x03\"0\n\tEmbedding\x12\x0e\n\x06values\x18\x01 \x03(\x02\x12\x13\n\x0btoken_count\x18\x02 \x01(\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,6 +36,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHATMESSAGE'].fields_by_name['role']._serialized_options = b'\342A\001\002'
   _globals['_CHATMESSAGE'].fields_by_name['content']._loaded_options = None
   _globals['_CHATMESSAGE'].fields_by_name['content']._serialized_options = b'\342A\001\002'
+  _globals['_CHATMESSAGE'].fields_by_name['tool_calls']._loaded_options = None
+  _globals['_CHATMESSAGE'].fields_by_name['tool_calls']._serialized_options = b'\342A\001\001'
+  _globals['_CHATMESSAGE'].fields_by_name['tool_call_id']._loaded_options = None
+  _globals['_CHATMESSAGE'].fields_by_name['tool_call_id']._serialized_options = b'\342A\001\001'
+  _globals['_TOOL'].fields_by_name['name']._loaded_options = None
+  _globals['_TOOL'].fields_by_name['name']._serialized_options = b'\342A\001\002'
+  _globals['_TOOL'].fields_by_name['description']._loaded_options = None
+  _globals['_TOOL'].fields_by_name['description']._serialized_options = b'\342A\001\001'
+  _globals['_TOOL'].fields_by_name['parameters_schema']._loaded_options = None
+  _globals['_TOOL'].fields_by_name['parameters_schema']._serialized_options = b'\342A\001\001'
+  _globals['_TOOLCHOICE'].fields_by_name['mode']._loaded_options = None
+  _globals['_TOOLCHOICE'].fields_by_name['mode']._serialized_options = b'\342A\001\002'
+  _globals['_TOOLCHOICE'].fields_by_name['name']._loaded_options = None
+  _globals['_TOOLCHOICE'].fields_by_name['name']._serialized_options = b'\342A\001\001'
+  _globals['_SAMPLINGPARAMETERS_LOGITBIASENTRY']._loaded_options = None
+  _globals['_SAMPLINGPARAMETERS_LOGITBIASENTRY']._serialized_options = b'8\001'
   _globals['_SAMPLINGPARAMETERS'].fields_by_name['max_tokens']._loaded_options = None
   _globals['_SAMPLINGPARAMETERS'].fields_by_name['max_tokens']._serialized_options = b'\342A\001\001'
   _globals['_SAMPLINGPARAMETERS'].fields_by_name['temperature']._loaded_options = None
@@ -46,12 +62,48 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SAMPLINGPARAMETERS'].fields_by_name['seed']._serialized_options = b'\342A\001\001'
   _globals['_SAMPLINGPARAMETERS'].fields_by_name['stop']._loaded_options = None
   _globals['_SAMPLINGPARAMETERS'].fields_by_name['stop']._serialized_options = b'\342A\001\001'
-  _globals['_CHATMESSAGE']._serialized_start=96
-  _globals['_CHATMESSAGE']._serialized_end=152
-  _globals['_SAMPLINGPARAMETERS']._serialized_start=155
-  _globals['_SAMPLINGPARAMETERS']._serialized_end=339
-  _globals['_CHATFINISH']._serialized_start=342
-  _globals['_CHATFINISH']._serialized_end=536
-  _globals['_CHATFINISH_FINISHREASON']._serialized_start=469
-  _globals['_CHATFINISH_FINISHREASON']._serialized_end=536
+  _globals['_SAMPLINGPARAMETERS'].fields_by_name['top_k']._loaded_options = None
+  _globals['_SAMPLINGPARAMETERS'].fields_by_name['top_k']._serialized_options = b'\342A\001\001'
+  _globals['_SAMPLINGPARAMETERS'].fields_by_name['min_p']._loaded_options = None
+  _globals['_SAMPLINGPARAMETERS'].fields_by_name['min_p']._serialized_options = b'\342A\001\001'
+  _globals['_SAMPLINGPARAMETERS'].fields_by_name['presence_penalty']._loaded_options = None
+  _globals['_SAMPLINGPARAMETERS'].fields_by_name['presence_penalty']._serialized_options = b'\342A\001\001'
+  _globals['_SAMPLINGPARAMETERS'].fields_by_name['frequency_penalty']._loaded_options = None
+  _globals['_SAMPLINGPARAMETERS'].fields_by_name['frequency_penalty']._serialized_options = b'\342A\001\001'
+  _globals['_SAMPLINGPARAMETERS'].fields_by_name['repetition_penalty']._loaded_options = None
+  _globals['_SAMPLINGPARAMETERS'].fields_by_name['repetition_penalty']._serialized_options = b'\342A\001\001'
+  _globals['_SAMPLINGPARAMETERS'].fields_by_name['logit_bias']._loaded_options = None
+  _globals['_SAMPLINGPARAMETERS'].fields_by_name['logit_bias']._serialized_options = b'\342A\001\001'
+  _globals['_SAMPLINGPARAMETERS'].fields_by_name['logprobs']._loaded_options = None
+  _globals['_SAMPLINGPARAMETERS'].fields_by_name['logprobs']._serialized_options = b'\342A\001\001'
+  _globals['_SAMPLINGPARAMETERS'].fields_by_name['top_logprobs']._loaded_options = None
+  _globals['_SAMPLINGPARAMETERS'].fields_by_name['top_logprobs']._serialized_options = b'\342A\001\001'
+  _globals['_SAMPLINGPARAMETERS'].fields_by_name['answer_count']._loaded_options = None
+  _globals['_SAMPLINGPARAMETERS'].fields_by_name['answer_count']._serialized_options = b'\342A\001\001'
+  _globals['_SAMPLINGPARAMETERS'].fields_by_name['format']._loaded_options = None
+  _globals['_SAMPLINGPARAMETERS'].fields_by_name['format']._serialized_options = b'\342A\001\001'
+  _globals['_CHATMESSAGE']._serialized_start=97
+  _globals['_CHATMESSAGE']._serialized_end=239
+  _globals['_TOOL']._serialized_start=241
+  _globals['_TOOL']._serialized_end=327
+  _globals['_TOOLCALL']._serialized_start=329
+  _globals['_TOOLCALL']._serialized_end=384
+  _globals['_TOOLCHOICE']._serialized_start=387
+  _globals['_TOOLCHOICE']._serialized_end=542
+  _globals['_TOOLCHOICE_MODE']._serialized_start=480
+  _globals['_TOOLCHOICE_MODE']._serialized_end=542
+  _globals['_SAMPLINGPARAMETERS']._serialized_start=545
+  _globals['_SAMPLINGPARAMETERS']._serialized_end=1169
+  _globals['_SAMPLINGPARAMETERS_LOGITBIASENTRY']._serialized_start=1063
+  _globals['_SAMPLINGPARAMETERS_LOGITBIASENTRY']._serialized_end=1111
+  _globals['_ANSWERFORMAT']._serialized_start=1171
+  _globals['_ANSWERFORMAT']._serialized_end=1239
+  _globals['_TOKEN']._serialized_start=1241
+  _globals['_TOKEN']._serialized_end=1333
+  _globals['_FINISH']._serialized_start=1336
+  _globals['_FINISH']._serialized_end=1620
+  _globals['_FINISH_FINISHREASON']._serialized_start=1537
+  _globals['_FINISH_FINISHREASON']._serialized_end=1620
+  _globals['_EMBEDDING']._serialized_start=1622
+  _globals['_EMBEDDING']._serialized_end=1670
 # @@protoc_insertion_point(module_scope)

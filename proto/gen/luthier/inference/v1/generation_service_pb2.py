@@ -28,13 +28,25 @@ from luthier.inference.v1 import generation_pb2 as luthier_dot_inference_dot_v1_
 from luthier.policy.v1 import policy_pb2 as luthier_dot_policy_dot_v1_dot_policy__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-luthier/inference/v1/generation_service.proto\x12\x14luthier.inference.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a%luthier/inference/v1/generation.proto\x1a\x1eluthier/policy/v1/policy.proto\"\xc1\x01\n\x11StreamChatRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x05model\x18\x02 \x01(\tB\n\xe2\x41\x01\x02\xfa\x41\x03\n\x01*\x12\x39\n\x08messages\x18\x03 \x03(\x0b\x32!.luthier.inference.v1.ChatMessageB\x04\xe2\x41\x01\x02\x12@\n\x08sampling\x18\x04 \x01(\x0b\x32(.luthier.inference.v1.SamplingParametersB\x04\xe2\x41\x01\x01\"\x87\x01\n\x12StreamChatResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x30\n\x06\x66inish\x18\x02 \x01(\x0b\x32 .luthier.inference.v1.ChatFinish\x12\x19\n\x11\x62\x61se_model_digest\x18\x03 \x01(\t\x12\x16\n\x0e\x61\x64\x61pter_digest\x18\x04 \x01(\t2\x8a\x01\n\x11GenerationService\x12u\n\nStreamChat\x12\'.luthier.inference.v1.StreamChatRequest\x1a(.luthier.inference.v1.StreamChatResponse\"\x12\xca\xee\x18\x0e\x08\x02\x12\x06parent\x18\x01 \x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-luthier/inference/v1/generation_service.proto\x12\x14luthier.inference.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a%luthier/inference/v1/generation.proto\x1a\x1eluthier/policy/v1/policy.proto\"\xa9\x02\n\x0b\x43hatRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x05model\x18\x02 \x01(\tB\n\xe2\x41\x01\x02\xfa\x41\x03\n\x01*\x12\x39\n\x08messages\x18\x03 \x03(\x0b\x32!.luthier.inference.v1.ChatMessageB\x04\xe2\x41\x01\x02\x12@\n\x08sampling\x18\x04 \x01(\x0b\x32(.luthier.inference.v1.SamplingParametersB\x04\xe2\x41\x01\x01\x12/\n\x05tools\x18\x05 \x03(\x0b\x32\x1a.luthier.inference.v1.ToolB\x04\xe2\x41\x01\x01\x12;\n\x0btool_choice\x18\x06 \x01(\x0b\x32 .luthier.inference.v1.ToolChoiceB\x04\xe2\x41\x01\x01\"p\n\x0c\x43hatResponse\x12-\n\x07\x61nswers\x18\x01 \x03(\x0b\x32\x1c.luthier.inference.v1.Answer\x12\x19\n\x11\x62\x61se_model_digest\x18\x02 \x01(\t\x12\x16\n\x0e\x61\x64\x61pter_digest\x18\x03 \x01(\t\"q\n\x06\x41nswer\x12\x0c\n\x04text\x18\x01 \x01(\t\x12,\n\x06\x66inish\x18\x02 \x01(\x0b\x32\x1c.luthier.inference.v1.Finish\x12+\n\x06tokens\x18\x03 \x03(\x0b\x32\x1b.luthier.inference.v1.Token\"\xaf\x02\n\x11StreamChatRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x05model\x18\x02 \x01(\tB\n\xe2\x41\x01\x02\xfa\x41\x03\n\x01*\x12\x39\n\x08messages\x18\x03 \x03(\x0b\x32!.luthier.inference.v1.ChatMessageB\x04\xe2\x41\x01\x02\x12@\n\x08sampling\x18\x04 \x01(\x0b\x32(.luthier.inference.v1.SamplingParametersB\x04\xe2\x41\x01\x01\x12/\n\x05tools\x18\x05 \x03(\x0b\x32\x1a.luthier.inference.v1.ToolB\x04\xe2\x41\x01\x01\x12;\n\x0btool_choice\x18\x06 \x01(\x0b\x32 .luthier.inference.v1.ToolChoiceB\x04\xe2\x41\x01\x01\"\xc6\x01\n\x12StreamChatResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12,\n\x06\x66inish\x18\x02 \x01(\x0b\x32\x1c.luthier.inference.v1.Finish\x12\x19\n\x11\x62\x61se_model_digest\x18\x03 \x01(\t\x12\x16\n\x0e\x61\x64\x61pter_digest\x18\x04 \x01(\t\x12\x14\n\x0c\x61nswer_index\x18\x05 \x01(\x05\x12+\n\x06tokens\x18\x06 \x03(\x0b\x32\x1b.luthier.inference.v1.Token\"\x98\x01\n\x0f\x43ompleteRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x05model\x18\x02 \x01(\tB\n\xe2\x41\x01\x02\xfa\x41\x03\n\x01*\x12\x12\n\x04text\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12@\n\x08sampling\x18\x04 \x01(\x0b\x32(.luthier.inference.v1.SamplingParametersB\x04\xe2\x41\x01\x01\"t\n\x10\x43ompleteResponse\x12-\n\x07\x61nswers\x18\x01 \x03(\x0b\x32\x1c.luthier.inference.v1.Answer\x12\x19\n\x11\x62\x61se_model_digest\x18\x02 \x01(\t\x12\x16\n\x0e\x61\x64\x61pter_digest\x18\x03 \x01(\t\"\x9e\x01\n\x15StreamCompleteRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x05model\x18\x02 \x01(\tB\n\xe2\x41\x01\x02\xfa\x41\x03\n\x01*\x12\x12\n\x04text\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12@\n\x08sampling\x18\x04 \x01(\x0b\x32(.luthier.inference.v1.SamplingParametersB\x04\xe2\x41\x01\x01\"\xca\x01\n\x16StreamCompleteResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12,\n\x06\x66inish\x18\x02 \x01(\x0b\x32\x1c.luthier.inference.v1.Finish\x12\x19\n\x11\x62\x61se_model_digest\x18\x03 \x01(\t\x12\x16\n\x0e\x61\x64\x61pter_digest\x18\x04 \x01(\t\x12\x14\n\x0c\x61nswer_index\x18\x05 \x01(\x05\x12+\n\x06tokens\x18\x06 \x03(\x0b\x32\x1b.luthier.inference.v1.Token\"T\n\x0c\x45mbedRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x05model\x18\x02 \x01(\tB\n\xe2\x41\x01\x02\xfa\x41\x03\n\x01*\x12\x13\n\x05texts\x18\x03 \x03(\tB\x04\xe2\x41\x01\x02\"w\n\rEmbedResponse\x12\x33\n\nembeddings\x18\x01 \x03(\x0b\x32\x1f.luthier.inference.v1.Embedding\x12\x19\n\x11\x62\x61se_model_digest\x18\x02 \x01(\t\x12\x16\n\x0e\x61\x64\x61pter_digest\x18\x03 \x01(\t2\xc6\x04\n\x11GenerationService\x12\x61\n\x04\x43hat\x12!.luthier.inference.v1.ChatRequest\x1a\".luthier.inference.v1.ChatResponse\"\x12\xca\xee\x18\x0e\x08\x02\x12\x06parent\x18\x01 \x01\x12u\n\nStreamChat\x12\'.luthier.inference.v1.StreamChatRequest\x1a(.luthier.inference.v1.StreamChatResponse\"\x12\xca\xee\x18\x0e\x08\x02\x12\x06parent\x18\x01 \x01\x30\x01\x12m\n\x08\x43omplete\x12%.luthier.inference.v1.CompleteRequest\x1a&.luthier.inference.v1.CompleteResponse\"\x12\xca\xee\x18\x0e\x08\x02\x12\x06parent\x18\x01 \x01\x12\x81\x01\n\x0eStreamComplete\x12+.luthier.inference.v1.StreamCompleteRequest\x1a,.luthier.inference.v1.StreamCompleteResponse\"\x12\xca\xee\x18\x0e\x08\x02\x12\x06parent\x18\x01 \x01\x30\x01\x12\x64\n\x05\x45mbed\x12\".luthier.inference.v1.EmbedRequest\x1a#.luthier.inference.v1.EmbedResponse\"\x12\xca\xee\x18\x0e\x08\x02\x12\x06parent\x18\x01 \x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'luthier.inference.v1.generation_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_CHATREQUEST'].fields_by_name['parent']._loaded_options = None
+  _globals['_CHATREQUEST'].fields_by_name['parent']._serialized_options = b'\342A\001\002'
+  _globals['_CHATREQUEST'].fields_by_name['model']._loaded_options = None
+  _globals['_CHATREQUEST'].fields_by_name['model']._serialized_options = b'\342A\001\002\372A\003\n\001*'
+  _globals['_CHATREQUEST'].fields_by_name['messages']._loaded_options = None
+  _globals['_CHATREQUEST'].fields_by_name['messages']._serialized_options = b'\342A\001\002'
+  _globals['_CHATREQUEST'].fields_by_name['sampling']._loaded_options = None
+  _globals['_CHATREQUEST'].fields_by_name['sampling']._serialized_options = b'\342A\001\001'
+  _globals['_CHATREQUEST'].fields_by_name['tools']._loaded_options = None
+  _globals['_CHATREQUEST'].fields_by_name['tools']._serialized_options = b'\342A\001\001'
+  _globals['_CHATREQUEST'].fields_by_name['tool_choice']._loaded_options = None
+  _globals['_CHATREQUEST'].fields_by_name['tool_choice']._serialized_options = b'\342A\001\001'
   _globals['_STREAMCHATREQUEST'].fields_by_name['parent']._loaded_options = None
   _globals['_STREAMCHATREQUEST'].fields_by_name['parent']._serialized_options = b'\342A\001\002'
   _globals['_STREAMCHATREQUEST'].fields_by_name['model']._loaded_options = None
@@ -43,12 +55,64 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STREAMCHATREQUEST'].fields_by_name['messages']._serialized_options = b'\342A\001\002'
   _globals['_STREAMCHATREQUEST'].fields_by_name['sampling']._loaded_options = None
   _globals['_STREAMCHATREQUEST'].fields_by_name['sampling']._serialized_options = b'\342A\001\001'
+  _globals['_STREAMCHATREQUEST'].fields_by_name['tools']._loaded_options = None
+  _globals['_STREAMCHATREQUEST'].fields_by_name['tools']._serialized_options = b'\342A\001\001'
+  _globals['_STREAMCHATREQUEST'].fields_by_name['tool_choice']._loaded_options = None
+  _globals['_STREAMCHATREQUEST'].fields_by_name['tool_choice']._serialized_options = b'\342A\001\001'
+  _globals['_COMPLETEREQUEST'].fields_by_name['parent']._loaded_options = None
+  _globals['_COMPLETEREQUEST'].fields_by_name['parent']._serialized_options = b'\342A\001\002'
+  _globals['_COMPLETEREQUEST'].fields_by_name['model']._loaded_options = None
+  _globals['_COMPLETEREQUEST'].fields_by_name['model']._serialized_options = b'\342A\001\002\372A\003\n\001*'
+  _globals['_COMPLETEREQUEST'].fields_by_name['text']._loaded_options = None
+  _globals['_COMPLETEREQUEST'].fields_by_name['text']._serialized_options = b'\342A\001\002'
+  _globals['_COMPLETEREQUEST'].fields_by_name['sampling']._loaded_options = None
+  _globals['_COMPLETEREQUEST'].fields_by_name['sampling']._serialized_options = b'\342A\001\001'
+  _globals['_STREAMCOMPLETEREQUEST'].fields_by_name['parent']._loaded_options = None
+  _globals['_STREAMCOMPLETEREQUEST'].fields_by_name['parent']._serialized_options = b'\342A\001\002'
+  _globals['_STREAMCOMPLETEREQUEST'].fields_by_name['model']._loaded_options = None
+  _globals['_STREAMCOMPLETEREQUEST'].fields_by_name['model']._serialized_options = b'\342A\001\002\372A\003\n\001*'
+  _globals['_STREAMCOMPLETEREQUEST'].fields_by_name['text']._loaded_options = None
+  _globals['_STREAMCOMPLETEREQUEST'].fields_by_name['text']._serialized_options = b'\342A\001\002'
+  _globals['_STREAMCOMPLETEREQUEST'].fields_by_name['sampling']._loaded_options = None
+  _globals['_STREAMCOMPLETEREQUEST'].fields_by_name['sampling']._serialized_options = b'\342A\001\001'
+  _globals['_EMBEDREQUEST'].fields_by_name['parent']._loaded_options = None
+  _globals['_EMBEDREQUEST'].fields_by_name['parent']._serialized_options = b'\342A\001\002'
+  _globals['_EMBEDREQUEST'].fields_by_name['model']._loaded_options = None
+  _globals['_EMBEDREQUEST'].fields_by_name['model']._serialized_options = b'\342A\001\002\372A\003\n\001*'
+  _globals['_EMBEDREQUEST'].fields_by_name['texts']._loaded_options = None
+  _globals['_EMBEDREQUEST'].fields_by_name['texts']._serialized_options = b'\342A\001\002'
+  _globals['_GENERATIONSERVICE'].methods_by_name['Chat']._loaded_options = None
+  _globals['_GENERATIONSERVICE'].methods_by_name['Chat']._serialized_options = b'\312\356\030\016\010\002\022\006parent\030\001 \001'
   _globals['_GENERATIONSERVICE'].methods_by_name['StreamChat']._loaded_options = None
   _globals['_GENERATIONSERVICE'].methods_by_name['StreamChat']._serialized_options = b'\312\356\030\016\010\002\022\006parent\030\001 \001'
-  _globals['_STREAMCHATREQUEST']._serialized_start=203
-  _globals['_STREAMCHATREQUEST']._serialized_end=396
-  _globals['_STREAMCHATRESPONSE']._serialized_start=399
-  _globals['_STREAMCHATRESPONSE']._serialized_end=534
-  _globals['_GENERATIONSERVICE']._serialized_start=537
-  _globals['_GENERATIONSERVICE']._serialized_end=675
+  _globals['_GENERATIONSERVICE'].methods_by_name['Complete']._loaded_options = None
+  _globals['_GENERATIONSERVICE'].methods_by_name['Complete']._serialized_options = b'\312\356\030\016\010\002\022\006parent\030\001 \001'
+  _globals['_GENERATIONSERVICE'].methods_by_name['StreamComplete']._loaded_options = None
+  _globals['_GENERATIONSERVICE'].methods_by_name['StreamComplete']._serialized_options = b'\312\356\030\016\010\002\022\006parent\030\001 \001'
+  _globals['_GENERATIONSERVICE'].methods_by_name['Embed']._loaded_options = None
+  _globals['_GENERATIONSERVICE'].methods_by_name['Embed']._serialized_options = b'\312\356\030\016\010\002\022\006parent\030\001 \001'
+  _globals['_CHATREQUEST']._serialized_start=203
+  _globals['_CHATREQUEST']._serialized_end=500
+  _globals['_CHATRESPONSE']._serialized_start=502
+  _globals['_CHATRESPONSE']._serialized_end=614
+  _globals['_ANSWER']._serialized_start=616
+  _globals['_ANSWER']._serialized_end=729
+  _globals['_STREAMCHATREQUEST']._serialized_start=732
+  _globals['_STREAMCHATREQUEST']._serialized_end=1035
+  _globals['_STREAMCHATRESPONSE']._serialized_start=1038
+  _globals['_STREAMCHATRESPONSE']._serialized_end=1236
+  _globals['_COMPLETEREQUEST']._serialized_start=1239
+  _globals['_COMPLETEREQUEST']._serialized_end=1391
+  _globals['_COMPLETERESPONSE']._serialized_start=1393
+  _globals['_COMPLETERESPONSE']._serialized_end=1509
+  _globals['_STREAMCOMPLETEREQUEST']._serialized_start=1512
+  _globals['_STREAMCOMPLETEREQUEST']._serialized_end=1670
+  _globals['_STREAMCOMPLETERESPONSE']._serialized_start=1673
+  _globals['_STREAMCOMPLETERESPONSE']._serialized_end=1875
+  _globals['_EMBEDREQUEST']._serialized_start=1877
+  _globals['_EMBEDREQUEST']._serialized_end=1961
+  _globals['_EMBEDRESPONSE']._serialized_start=1963
+  _globals['_EMBEDRESPONSE']._serialized_end=2082
+  _globals['_GENERATIONSERVICE']._serialized_start=2085
+  _globals['_GENERATIONSERVICE']._serialized_end=2667
 # @@protoc_insertion_point(module_scope)

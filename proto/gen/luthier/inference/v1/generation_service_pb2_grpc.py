@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class GenerationServiceStub:
-    """Answers conversations with a base model or an adapter.
+    """Answers conversations and texts with a base model or an adapter, and turns
+    texts into vectors.
     """
 
     def __init__(self, channel):
@@ -35,19 +36,71 @@ class GenerationServiceStub:
         Args:
             channel: A grpc.Channel.
         """
+        self.Chat = channel.unary_unary(
+                '/luthier.inference.v1.GenerationService/Chat',
+                request_serializer=luthier_dot_inference_dot_v1_dot_generation__service__pb2.ChatRequest.SerializeToString,
+                response_deserializer=luthier_dot_inference_dot_v1_dot_generation__service__pb2.ChatResponse.FromString,
+                _registered_method=True)
         self.StreamChat = channel.unary_stream(
                 '/luthier.inference.v1.GenerationService/StreamChat',
                 request_serializer=luthier_dot_inference_dot_v1_dot_generation__service__pb2.StreamChatRequest.SerializeToString,
                 response_deserializer=luthier_dot_inference_dot_v1_dot_generation__service__pb2.StreamChatResponse.FromString,
                 _registered_method=True)
+        self.Complete = channel.unary_unary(
+                '/luthier.inference.v1.GenerationService/Complete',
+                request_serializer=luthier_dot_inference_dot_v1_dot_generation__service__pb2.CompleteRequest.SerializeToString,
+                response_deserializer=luthier_dot_inference_dot_v1_dot_generation__service__pb2.CompleteResponse.FromString,
+                _registered_method=True)
+        self.StreamComplete = channel.unary_stream(
+                '/luthier.inference.v1.GenerationService/StreamComplete',
+                request_serializer=luthier_dot_inference_dot_v1_dot_generation__service__pb2.StreamCompleteRequest.SerializeToString,
+                response_deserializer=luthier_dot_inference_dot_v1_dot_generation__service__pb2.StreamCompleteResponse.FromString,
+                _registered_method=True)
+        self.Embed = channel.unary_unary(
+                '/luthier.inference.v1.GenerationService/Embed',
+                request_serializer=luthier_dot_inference_dot_v1_dot_generation__service__pb2.EmbedRequest.SerializeToString,
+                response_deserializer=luthier_dot_inference_dot_v1_dot_generation__service__pb2.EmbedResponse.FromString,
+                _registered_method=True)
 
 
 class GenerationServiceServicer:
-    """Answers conversations with a base model or an adapter.
+    """Answers conversations and texts with a base model or an adapter, and turns
+    texts into vectors.
     """
 
+    def Chat(self, request, context):
+        """Answers a conversation.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def StreamChat(self, request, context):
-        """Streams one answer, piece by piece; the last message carries `finish`.
+        """Streams the answer to a conversation, piece by piece; the last message of
+        each answer carries `finish`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Complete(self, request, context):
+        """Goes on with a text, without a chat template; an encoder-decoder answers it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StreamComplete(self, request, context):
+        """Streams how a text goes on; the last message of each answer carries
+        `finish`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Embed(self, request, context):
+        """Returns vectors of texts: the mean of the model's last layer over a text's
+        tokens, of length 1.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -56,10 +109,30 @@ class GenerationServiceServicer:
 
 def add_GenerationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'Chat': grpc.unary_unary_rpc_method_handler(
+                    servicer.Chat,
+                    request_deserializer=luthier_dot_inference_dot_v1_dot_generation__service__pb2.ChatRequest.FromString,
+                    response_serializer=luthier_dot_inference_dot_v1_dot_generation__service__pb2.ChatResponse.SerializeToString,
+            ),
             'StreamChat': grpc.unary_stream_rpc_method_handler(
                     servicer.StreamChat,
                     request_deserializer=luthier_dot_inference_dot_v1_dot_generation__service__pb2.StreamChatRequest.FromString,
                     response_serializer=luthier_dot_inference_dot_v1_dot_generation__service__pb2.StreamChatResponse.SerializeToString,
+            ),
+            'Complete': grpc.unary_unary_rpc_method_handler(
+                    servicer.Complete,
+                    request_deserializer=luthier_dot_inference_dot_v1_dot_generation__service__pb2.CompleteRequest.FromString,
+                    response_serializer=luthier_dot_inference_dot_v1_dot_generation__service__pb2.CompleteResponse.SerializeToString,
+            ),
+            'StreamComplete': grpc.unary_stream_rpc_method_handler(
+                    servicer.StreamComplete,
+                    request_deserializer=luthier_dot_inference_dot_v1_dot_generation__service__pb2.StreamCompleteRequest.FromString,
+                    response_serializer=luthier_dot_inference_dot_v1_dot_generation__service__pb2.StreamCompleteResponse.SerializeToString,
+            ),
+            'Embed': grpc.unary_unary_rpc_method_handler(
+                    servicer.Embed,
+                    request_deserializer=luthier_dot_inference_dot_v1_dot_generation__service__pb2.EmbedRequest.FromString,
+                    response_serializer=luthier_dot_inference_dot_v1_dot_generation__service__pb2.EmbedResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -70,8 +143,36 @@ def add_GenerationServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class GenerationService:
-    """Answers conversations with a base model or an adapter.
+    """Answers conversations and texts with a base model or an adapter, and turns
+    texts into vectors.
     """
+
+    @staticmethod
+    def Chat(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/luthier.inference.v1.GenerationService/Chat',
+            luthier_dot_inference_dot_v1_dot_generation__service__pb2.ChatRequest.SerializeToString,
+            luthier_dot_inference_dot_v1_dot_generation__service__pb2.ChatResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
 
     @staticmethod
     def StreamChat(request,
@@ -90,6 +191,87 @@ class GenerationService:
             '/luthier.inference.v1.GenerationService/StreamChat',
             luthier_dot_inference_dot_v1_dot_generation__service__pb2.StreamChatRequest.SerializeToString,
             luthier_dot_inference_dot_v1_dot_generation__service__pb2.StreamChatResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Complete(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/luthier.inference.v1.GenerationService/Complete',
+            luthier_dot_inference_dot_v1_dot_generation__service__pb2.CompleteRequest.SerializeToString,
+            luthier_dot_inference_dot_v1_dot_generation__service__pb2.CompleteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamComplete(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/luthier.inference.v1.GenerationService/StreamComplete',
+            luthier_dot_inference_dot_v1_dot_generation__service__pb2.StreamCompleteRequest.SerializeToString,
+            luthier_dot_inference_dot_v1_dot_generation__service__pb2.StreamCompleteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Embed(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/luthier.inference.v1.GenerationService/Embed',
+            luthier_dot_inference_dot_v1_dot_generation__service__pb2.EmbedRequest.SerializeToString,
+            luthier_dot_inference_dot_v1_dot_generation__service__pb2.EmbedResponse.FromString,
             options,
             channel_credentials,
             insecure,

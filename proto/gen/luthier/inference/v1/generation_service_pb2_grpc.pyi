@@ -27,25 +27,67 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class GenerationServiceStub:
-    """Answers conversations with a base model or an adapter."""
+    """Answers conversations and texts with a base model or an adapter, and turns
+    texts into vectors.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> GenerationServiceAsyncStub: ...
+    Chat: _grpc.UnaryUnaryMultiCallable[_generation_service_pb2.ChatRequest, _generation_service_pb2.ChatResponse]
+    """Answers a conversation."""
     StreamChat: _grpc.UnaryStreamMultiCallable[_generation_service_pb2.StreamChatRequest, _generation_service_pb2.StreamChatResponse]
-    """Streams one answer, piece by piece; the last message carries `finish`."""
+    """Streams the answer to a conversation, piece by piece; the last message of
+    each answer carries `finish`.
+    """
+    Complete: _grpc.UnaryUnaryMultiCallable[_generation_service_pb2.CompleteRequest, _generation_service_pb2.CompleteResponse]
+    """Goes on with a text, without a chat template; an encoder-decoder answers it."""
+    StreamComplete: _grpc.UnaryStreamMultiCallable[_generation_service_pb2.StreamCompleteRequest, _generation_service_pb2.StreamCompleteResponse]
+    """Streams how a text goes on; the last message of each answer carries
+    `finish`.
+    """
+    Embed: _grpc.UnaryUnaryMultiCallable[_generation_service_pb2.EmbedRequest, _generation_service_pb2.EmbedResponse]
+    """Returns vectors of texts: the mean of the model's last layer over a text's
+    tokens, of length 1.
+    """
 
 @_typing.type_check_only
 class GenerationServiceAsyncStub(GenerationServiceStub):
-    """Answers conversations with a base model or an adapter."""
+    """Answers conversations and texts with a base model or an adapter, and turns
+    texts into vectors.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
+    Chat: _aio.UnaryUnaryMultiCallable[_generation_service_pb2.ChatRequest, _generation_service_pb2.ChatResponse]  # type: ignore[assignment]
+    """Answers a conversation."""
     StreamChat: _aio.UnaryStreamMultiCallable[_generation_service_pb2.StreamChatRequest, _generation_service_pb2.StreamChatResponse]  # type: ignore[assignment]
-    """Streams one answer, piece by piece; the last message carries `finish`."""
+    """Streams the answer to a conversation, piece by piece; the last message of
+    each answer carries `finish`.
+    """
+    Complete: _aio.UnaryUnaryMultiCallable[_generation_service_pb2.CompleteRequest, _generation_service_pb2.CompleteResponse]  # type: ignore[assignment]
+    """Goes on with a text, without a chat template; an encoder-decoder answers it."""
+    StreamComplete: _aio.UnaryStreamMultiCallable[_generation_service_pb2.StreamCompleteRequest, _generation_service_pb2.StreamCompleteResponse]  # type: ignore[assignment]
+    """Streams how a text goes on; the last message of each answer carries
+    `finish`.
+    """
+    Embed: _aio.UnaryUnaryMultiCallable[_generation_service_pb2.EmbedRequest, _generation_service_pb2.EmbedResponse]  # type: ignore[assignment]
+    """Returns vectors of texts: the mean of the model's last layer over a text's
+    tokens, of length 1.
+    """
 
 class GenerationServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Answers conversations with a base model or an adapter."""
+    """Answers conversations and texts with a base model or an adapter, and turns
+    texts into vectors.
+    """
+
+    @_abc_1.abstractmethod
+    def Chat(
+        self,
+        request: _generation_service_pb2.ChatRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_generation_service_pb2.ChatResponse, _abc.Awaitable[_generation_service_pb2.ChatResponse]]:
+        """Answers a conversation."""
 
     @_abc_1.abstractmethod
     def StreamChat(
@@ -53,6 +95,36 @@ class GenerationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _generation_service_pb2.StreamChatRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_generation_service_pb2.StreamChatResponse], _abc.AsyncIterator[_generation_service_pb2.StreamChatResponse]]:
-        """Streams one answer, piece by piece; the last message carries `finish`."""
+        """Streams the answer to a conversation, piece by piece; the last message of
+        each answer carries `finish`.
+        """
+
+    @_abc_1.abstractmethod
+    def Complete(
+        self,
+        request: _generation_service_pb2.CompleteRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_generation_service_pb2.CompleteResponse, _abc.Awaitable[_generation_service_pb2.CompleteResponse]]:
+        """Goes on with a text, without a chat template; an encoder-decoder answers it."""
+
+    @_abc_1.abstractmethod
+    def StreamComplete(
+        self,
+        request: _generation_service_pb2.StreamCompleteRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_generation_service_pb2.StreamCompleteResponse], _abc.AsyncIterator[_generation_service_pb2.StreamCompleteResponse]]:
+        """Streams how a text goes on; the last message of each answer carries
+        `finish`.
+        """
+
+    @_abc_1.abstractmethod
+    def Embed(
+        self,
+        request: _generation_service_pb2.EmbedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_generation_service_pb2.EmbedResponse, _abc.Awaitable[_generation_service_pb2.EmbedResponse]]:
+        """Returns vectors of texts: the mean of the model's last layer over a text's
+        tokens, of length 1.
+        """
 
 def add_GenerationServiceServicer_to_server(servicer: GenerationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

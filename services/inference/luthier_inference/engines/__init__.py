@@ -1,0 +1,1 @@
+"""Engines behind one port: our own processes, vLLM, text-generation-inference; without torch."""
