@@ -127,5 +127,5 @@ $(VENV)/.dev: pyproject.toml constraints.txt $(VENV)/.standalone
 # Apart, and only made when asked for: it compiles for some minutes.
 .venv-llamacpp/.bench:
 	$(PYTHON) -m venv .venv-llamacpp
-	.venv-llamacpp/bin/python -m pip --disable-pip-version-check install --quiet llama-cpp-python==0.3.36 gguf==0.20.0
+	.venv-llamacpp/bin/python -m pip --disable-pip-version-check install --quiet llama-cpp-python==0.3.36 gguf==0.19.0
 	@touch $@

@@ -12,7 +12,7 @@ from transformers.models.falcon import modeling_falcon
 from transformers.models.falcon.modeling_falcon import FalconAttention
 from transformers.models.mpt.modeling_mpt import MptAttention, build_mpt_alibi_tensor
 
-from luthier_inference.engine.attention import Bias, Reach, Scoring
+from luthier_inference.engine.attention import Bias, Line, Reach, Scoring
 
 NAME = "luthier_serving"
 """How transformers' registries of attention know the engine's."""
@@ -42,13 +42,14 @@ class Hub:
         """Return (1, tokens, heads, size) for (1, heads, tokens, size)."""
         scoring = Scoring(scale, module.luthier_bias, window, softcap)
         reach = self.reaches[module.luthier_kind]
-        attended = reach.attend(
+        line = Line(
             module.layer_idx,
             query.to(self.dtype),
             key.to(self.dtype),
             value.to(self.dtype),
             scoring,
         )
+        attended = reach.attend(line)
         return attended.to(query.dtype)
 
 

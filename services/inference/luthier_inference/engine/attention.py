@@ -33,18 +33,23 @@ class Scoring:
     """Scores s become c tanh(s / c) (Gemma 2)."""
 
 
+@dataclass(frozen=True)
+class Line:
+    """What a layer's attention is given for the tokens of a line."""
+
+    layer: int
+    query: torch.Tensor
+    """(1, heads, tokens, size)."""
+    key: torch.Tensor
+    value: torch.Tensor
+    scoring: Scoring
+
+
 class Reach(Protocol):
     """Which keys the tokens of a line look at."""
 
-    def attend(
-        self,
-        layer: int,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        scoring: Scoring,
-    ) -> torch.Tensor:
-        """Return (1, tokens, heads, size) for (1, heads, tokens, size) of the line's tokens."""
+    def attend(self, line: Line) -> torch.Tensor:
+        """Return (1, tokens, heads, size)."""
 
 
 @dataclass
@@ -57,22 +62,18 @@ class Packed:
     shapes: dict[int, LayerShape] = field(default_factory=dict)
     """Seen on the way, by layer."""
 
-    def attend(
-        self,
-        layer: int,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        scoring: Scoring,
-    ) -> torch.Tensor:
+    def attend(self, line: Line) -> torch.Tensor:
         """Attend within each row."""
-        self.shapes[layer] = LayerShape(key.shape[1], key.shape[3], value.shape[3])
+        key, value = line.key, line.value
+        self.shapes[line.layer] = LayerShape(key.shape[1], key.shape[3], value.shape[3])
         rows = zip(
-            *(torch.split(part, list(self.sizes), dim=2) for part in (query, key, value)),
+            *(torch.split(part, list(self.sizes), dim=2) for part in (line.query, key, value)),
             strict=True,
         )
         seen = [
-            _read(q, k, v, torch.arange(q.shape[2], device=q.device), scoring, causal=self.causal)
+            _read(
+                q, k, v, torch.arange(q.shape[2], device=q.device), line.scoring, causal=self.causal
+            )
             for q, k, v in rows
         ]
         return torch.cat(seen, dim=2).transpose(1, 2)
@@ -141,21 +142,15 @@ class Cached:
         self._decoding = decoding
         self._reading = reading
 
-    def attend(
-        self,
-        layer: int,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        scoring: Scoring,
-    ) -> torch.Tensor:
+    def attend(self, line: Line) -> torch.Tensor:
         """Store keys and values of the line, and attend to each row's own."""
+        layer, query, key, value = line.layer, line.query, line.key, line.value
         seen = []
         for group in self._decoding:
             span = slice(group.first, group.first + len(group.slots))
             for held, new in ((group.lane.keys, key), (group.lane.values, value)):
                 held[layer][group.indices, :, group.lengths - 1] = new[0, :, span].transpose(0, 1)
-            seen.append(_decode(group, layer, query[0, :, span], scoring))
+            seen.append(_decode(group, layer, query[0, :, span], line.scoring))
         for piece in self._reading:
             span = slice(piece.first, piece.first + piece.count)
             lane, index, end = piece.slot.lane, piece.slot.index, piece.slot.length
@@ -167,7 +162,7 @@ class Cached:
                 lane.keys[layer][index : index + 1, :, :end],
                 lane.values[layer][index : index + 1, :, :end],
                 positions,
-                scoring,
+                line.scoring,
                 causal=True,
             )
             seen.append(attended[0].transpose(0, 1))
@@ -185,27 +180,19 @@ class Crossed:
         self._reading = reading
         self._new = new
 
-    def attend(
-        self,
-        layer: int,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        scoring: Scoring,
-    ) -> torch.Tensor:
+    def attend(self, line: Line) -> torch.Tensor:
         """Store keys and values of new sources, and attend to each row's own."""
+        layer, query, key, value = line.layer, line.query, line.key, line.value
         first = 0
         for slot in self._new:
             span = slice(first, first + slot.length)
             slot.lane.keys[layer][slot.index, :, : slot.length] = key[0, :, span]
             slot.lane.values[layer][slot.index, :, : slot.length] = value[0, :, span]
             first += slot.length
-        seen = [
-            _decode(
-                group, layer, query[0, :, group.first : group.first + len(group.slots)], scoring
-            )
-            for group in self._decoding
-        ]
+        seen = []
+        for group in self._decoding:
+            span = slice(group.first, group.first + len(group.slots))
+            seen.append(_decode(group, layer, query[0, :, span], line.scoring))
         for piece in self._reading:
             lane, index, end = piece.slot.lane, piece.slot.index, piece.slot.length
             attended = _read(
@@ -213,7 +200,7 @@ class Crossed:
                 lane.keys[layer][index : index + 1, :, :end],
                 lane.values[layer][index : index + 1, :, :end],
                 torch.arange(piece.count, device=query.device),
-                scoring,
+                line.scoring,
                 causal=False,
             )
             seen.append(attended[0].transpose(0, 1))
