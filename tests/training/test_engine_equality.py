@@ -140,7 +140,9 @@ def _two_layers(base: Path) -> list[str]:
     return [names[0], names[-1]]
 
 
-@pytest.mark.parametrize(("precision", "bound"), [("bf16", 0.15), ("fp16", 0.05), ("int8", 0.5), ("nf4", 1e-4)])
+@pytest.mark.parametrize(
+    ("precision", "bound"), [("bf16", 0.15), ("fp16", 0.05), ("int8", 0.5), ("nf4", 1e-4)]
+)
 async def test_log_probabilities_are_near_those_of_the_library(
     precision: Any, bound: float, tmp_path: Path
 ) -> None:
