@@ -58,6 +58,10 @@ def test_a_step_in_parts_is_the_same_step(
         assert parts.said == whole.said
 
 
+PROBED = 8
+"""Rows of a probe, each of which is a pass of its own."""
+
+
 class Memory:
     """A device's memory that holds so many lines; it may be short of it once only."""
 
@@ -100,7 +104,9 @@ def test_a_step_that_does_not_fit_goes_on_in_parts(
     memory.passes.clear()
     shrunk = tuned(llama, rows, tmp_path / "shrunk")
     assert memory.passes[:6] == [8, 4, 2, 2, 2, 2]
-    assert set(memory.passes[6:]) == {2}, "what has been found out is kept"
+    probed = memory.passes.count(1)
+    assert probed == PROBED * len(("snapshot of the first epoch", "result"))
+    assert set(memory.passes[6:]) == {1, 2}, "what has been found out is kept"
     assert shrunk.said[2:] == [
         f"The device's memory does not hold {lines} lines at once; the step goes on with "
         f"{lines // 2} at a time, which learns the same"

@@ -159,7 +159,11 @@ def test_a_disk_that_is_full_under_safetensors_does_not_end_the_run(
 
     monkeypatch.setattr(resume_state, "save_file", full)
     tuned = run(inputs_of(llama, rows, tmp_path / "full", judged=True))
-    assert tuned.files == plain.files, "of the last step, since the best could not be kept"
+    # The probes differ: each has the rows that its run judged, or tuned on.
+    of_weights = slice(2)
+    assert tuned.files[of_weights] == plain.files[of_weights], (
+        "of the last step, since the best could not be kept"
+    )
     for what in ("the run's state", "the best weights"):
         assert any(f"no room on the disk for {what}" in said for said in tuned.said)
     assert resume_state.newest(tmp_path / "full" / STATES) is None

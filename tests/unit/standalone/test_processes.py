@@ -40,11 +40,21 @@ def spec(tmp_path: Path, program: str, port: int, stop_seconds: float = 5.0) -> 
     )
 
 
+OTHERS: set[int] = set()
+"""Processes that were there before a test, whoever has left them."""
+
+
+@pytest.fixture(autouse=True)
+def count_from_here() -> None:
+    OTHERS.clear()
+    OTHERS.update(child.pid for child in psutil.Process().children(recursive=True))
+
+
 def children() -> list[psutil.Process]:
     return [
         child
         for child in psutil.Process().children(recursive=True)
-        if child.status() != psutil.STATUS_ZOMBIE
+        if child.status() != psutil.STATUS_ZOMBIE and child.pid not in OTHERS
     ]
 
 
