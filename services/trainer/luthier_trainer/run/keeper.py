@@ -80,6 +80,7 @@ class Keeper:
             await work
         except PlatformError as error:
             if is_over(error):
+                logger.warning("the run is over", extra={"what": what, "cause": error.message})
                 self._board.stop.set()
             elif is_transient(error):  # such as a state that was saved anew while it was stored
                 logger.warning("must wait", extra={"what": what, "cause": error.message})

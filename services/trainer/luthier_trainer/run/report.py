@@ -151,6 +151,7 @@ class Reporter:
             response = await self._stub.ReportRun(request)
             self._unsaid.clear()
         if response.stop:
+            logger.info("told to stop", extra={"job": self._job})
             self._board.stop.set()
         if response.pause:
             self._board.pause.set()
