@@ -1,6 +1,7 @@
 """What every ObjectStore promises, on a directory and on S3."""
 
 import asyncio
+import errno
 import secrets
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
@@ -67,12 +68,22 @@ async def test_an_empty_stream_is_an_empty_object(store: ObjectStore) -> None:
     assert await read_all(store, "empty") == b""
 
 
-async def test_a_stream_that_fails_leaves_nothing_and_its_own_error(store: ObjectStore) -> None:
+@pytest.mark.parametrize(
+    "failure",
+    [
+        InvalidArgument("no more", reason="BROKEN"),
+        FileNotFoundError(errno.ENOENT, "no more", "the source"),  # of the source, not the object
+    ],
+    ids=["ours", "system"],
+)
+async def test_a_stream_that_fails_leaves_nothing_and_its_own_error(
+    store: ObjectStore, failure: Exception
+) -> None:
     async def broken() -> AsyncIterator[bytes]:
         yield b"x" * 1000
-        raise InvalidArgument("no more", reason="BROKEN")
+        raise failure
 
-    with pytest.raises(InvalidArgument, match="no more"):
+    with pytest.raises(type(failure), match="no more"):
         await store.put("broken", broken())
     assert await keys(store, "") == []
 

@@ -23,6 +23,7 @@ from luthier_common.errors import (
     InvalidArgument,
     PlatformError,
     Unavailable,
+    not_found,
 )
 from luthier_common.identity import service_identity
 from luthier_trainer.run import report
@@ -187,6 +188,22 @@ async def test_a_state_saved_anew_while_it_is_stored_is_no_end(
     board.states.put(tmp_path)
     assert await keeper.flush()
     assert board.stop.is_set()
+
+
+@pytest.mark.parametrize(("missing", "over"), [(JOB, True), (f"{JOB}/states/7", False)])
+async def test_only_the_loss_of_the_job_itself_ends_its_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str, over: bool
+) -> None:
+    board, nothing = Board(), cast(Any, None)
+    keeper = Keeper(nothing, nothing, TrainingJob(name=JOB, epoch=3), board)
+
+    async def commit(state: Path) -> None:
+        raise not_found(missing)
+
+    monkeypatch.setattr(keeper, "_commit", commit)
+    board.states.put(tmp_path)
+    assert await keeper.flush()
+    assert board.stop.is_set() == over
 
 
 async def test_a_run_that_is_told_to_stop_stops(ear: Ear, reporter: Reporter) -> None:

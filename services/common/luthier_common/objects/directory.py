@@ -46,15 +46,18 @@ class DirectoryObjects:
     async def put(self, key: str, data: bytes | AsyncIterable[bytes]) -> ObjectInfo:
         """See ObjectStore."""
         target = self._path(key)
-        with self._errors(key):
-            # A file that a crash leaves here is never listed or read.
-            unfinished = self._root / _UNFINISHED / secrets.token_hex(16)
-            await asyncio.to_thread(_make_folders, unfinished.parent)
-            try:
-                size = await _write(unfinished, data)
-                await asyncio.to_thread(_commit, unfinished, target)
-            finally:
-                await asyncio.to_thread(unfinished.unlink, missing_ok=True)
+        try:
+            with self._errors(key):
+                # A file that a crash leaves here is never listed or read.
+                unfinished = self._root / _UNFINISHED / secrets.token_hex(16)
+                await asyncio.to_thread(_make_folders, unfinished.parent)
+                try:
+                    size = await _write(unfinished, data)
+                    await asyncio.to_thread(_commit, unfinished, target)
+                finally:
+                    await asyncio.to_thread(unfinished.unlink, missing_ok=True)
+        except _SourceError as failed:
+            raise failed.error from None
         return ObjectInfo(key, size)
 
     async def get(self, key: str) -> AsyncGenerator[bytes, None]:
@@ -142,6 +145,14 @@ class DirectoryObjects:
                 return Unavailable(text, reason="OBJECTS_UNAVAILABLE")
 
 
+class _SourceError(Exception):
+    """What is to be stored cannot be read: no fault of the store's."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 def object_not_found(key: str) -> NotFound:
     """The one answer for an absent object."""
     return NotFound(f"object {key} was not found", reason="OBJECT_NOT_FOUND")
@@ -167,8 +178,11 @@ async def _chunks(data: bytes | AsyncIterable[bytes]) -> AsyncGenerator[bytes, N
     if isinstance(data, bytes):
         yield data
         return
-    async for chunk in data:
-        yield chunk
+    try:
+        async for chunk in data:
+            yield chunk
+    except OSError as error:
+        raise _SourceError(error) from error
 
 
 def _finish(file: BinaryIO, seal: bytes) -> None:

@@ -79,7 +79,7 @@ class Keeper:
         try:
             await work
         except PlatformError as error:
-            if is_over(error):
+            if is_over(error, self._job.name):
                 logger.warning("the run is over", extra={"what": what, "cause": error.message})
                 self._board.stop.set()
             elif is_transient(error):  # such as a state that was saved anew while it was stored

@@ -38,14 +38,23 @@ _COMPLETE_SECONDS = 60.0
 logger = logging.getLogger(__name__)
 
 
-def is_over(error: PlatformError) -> bool:
-    """Whether an answer says that this run is no longer the job's, or that there is no job."""
-    return isinstance(error, NotFound) or (isinstance(error, Aborted) and error.reason == _STALE)
+def is_over(error: PlatformError, job: str) -> bool:
+    """Whether an answer says that this run is no longer the job's, or that there is no such job.
+
+    That anything else was not found says nothing of the job.
+    """
+    if isinstance(error, NotFound):
+        return error.metadata.get("resource") == job
+    return _is_stale(error)
 
 
 def is_transient(error: PlatformError) -> bool:
     """Whether an error is one that waiting cures; so is a record that too many write at once."""
-    return isinstance(error, (*TRANSIENT, Aborted)) and not is_over(error)
+    return isinstance(error, (*TRANSIENT, Aborted)) and not _is_stale(error)
+
+
+def _is_stale(error: PlatformError) -> bool:
+    return isinstance(error, Aborted) and error.reason == _STALE
 
 
 class Stopped(Exception):
@@ -132,7 +141,7 @@ class Reporter:
                     # report that breaks off, it would tell nobody.
                     await asyncio.shield(self.report())
             except PlatformError as error:
-                if is_over(error):
+                if is_over(error, self._job):
                     self._board.stop.set()
                 logger.warning("report failed", extra={"cause": error.message})
             await asyncio.sleep(_REPORT_SECONDS)
