@@ -201,6 +201,9 @@ async def test_the_adapter_unused_for_longest_makes_room_unless_it_is_pinned(sit
         ({"init_lora_weights": "pissa"}, "INIT_CHANGES_BASE"),
         ({"layer_replication": [[0, 1]]}, "UNKNOWN_OPTION"),
         ({"peft_type": "IA3"}, "NOT_LORA"),
+        ({"peft_type": "ADALORA", "rank_pattern": {"q.lora_E": [True, False]}}, "NOT_LORA"),
+        ({"peft_type": "LOHA"}, "NOT_LORA"),
+        ({"peft_type": "LOKR"}, "NOT_LORA"),
     ],
 )
 async def test_what_vllm_cannot_serve_is_refused_before_it_is_asked(
@@ -381,6 +384,19 @@ async def test_tgi_knows_the_adapters_of_its_start_only(site: Site) -> None:
     with pytest.raises(FailedPrecondition) as caught:
         await engine.hold(hold(known, HoldAdapterRequest.UNLOADED))
     assert caught.value.reason == "ENGINE_CANNOT_UNLOAD"
+
+
+@pytest.mark.parametrize("method", ["ADALORA", "LOHA", "LOKR"])
+async def test_tgi_is_not_to_be_started_with_other_methods(site: Site, method: str) -> None:
+    engine = await site.tgi(TgiStandIn(Script(), []))
+    adapter = await site.adapter("a", peft_type=method)
+    for asking in (
+        text_of(engine, request(site.base, adapter)),
+        engine.hold(hold(adapter, HoldAdapterRequest.PINNED)),
+    ):
+        with pytest.raises(FailedPrecondition, match=f"{method}, not LoRA.*our own engine") as told:
+            await asking
+        assert told.value.reason == "ADAPTER_UNFIT_NOT_LORA"
 
 
 async def test_tgi_that_would_answer_as_the_base_alone_is_found_out(site: Site) -> None:

@@ -6,7 +6,7 @@ the router's own would be an ENGINE_NOT_STARTED.
 
 import json
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ from luthier_inference.importer import import_base_model
 from luthier_inference.origins import BASE_MODEL
 
 from tests.support.inference_service import Inference, inference_service
+from tests.support.safetensors_files import Part, tensor_file
 
 LLAMA = {"architectures": ["LlamaForCausalLM"], "max_position_embeddings": 512}
 T5 = {"architectures": ["T5ForConditionalGeneration"], "model_type": "t5"}
@@ -88,6 +89,23 @@ class Folders:
                 "adapter_model.safetensors": safetensors_bytes(*MATRICES),
             }
         )
+
+    def of_method(self, config: dict[str, Any], parts: Mapping[str, tuple[int, ...]]) -> Path:
+        """Write an adapter for the one layer, of another method than LoRA."""
+        tensors = {f"base_model.model.model.q.{part}": Part(parts[part]) for part in parts}
+        return self._write(
+            {
+                "adapter_config.json": json.dumps({"target_modules": ["q"], **config}).encode(),
+                "adapter_model.safetensors": tensor_file(tensors),
+            }
+        )
+
+    def wide_base(self, size: int) -> Path:
+        """Write a snapshot whose layer has so many inputs and outputs."""
+        folder = self.base()
+        weights = tensor_file({"model.q.weight": Part((size, size), "F16"), "b": Part((2,))})
+        (folder / "model.safetensors").write_bytes(weights)
+        return folder
 
     def _write(self, files: dict[str, bytes]) -> Path:
         self._count += 1
@@ -210,6 +228,36 @@ async def test_the_task_of_an_adapter_is_that_of_its_base(
     with pytest.raises(InvalidArgument, match="must have task_type") as caught:
         await publish(inference, base, folders.adapter(task_type=task_type))
     assert caught.value.reason == "UNSUPPORTED_ADAPTER"
+
+
+async def test_adapters_of_other_methods_are_kept_while_their_rank_can_be_served(
+    inference: Inference, folders: Folders
+) -> None:
+    base = await inference.import_base(folders.wide_base(1100))
+    adalora = {"lora_A": (3, 1100), "lora_E": (3, 1), "lora_B": (1100, 3)}
+    pattern = {"model.q.lora_E": [True, False, True, True]}
+    lokr = {"lokr_w1": (10, 11), "lokr_w2_a": (110, 8), "lokr_w2_b": (8, 100)}
+    for name, config, parts in (
+        (
+            "a",
+            {"peft_type": "ADALORA", "init_r": 4, "lora_alpha": 8, "rank_pattern": pattern},
+            adalora,
+        ),
+        ("b", {"peft_type": "LOHA", "r": 32, "alpha": 8}, loha_parts(32, 1100)),
+        ("c", {"peft_type": "LOKR", "r": 8, "alpha": 8, "decompose_factor": 10}, lokr),
+    ):
+        adapter = await publish(inference, base, folders.of_method(config, parts), name)
+        assert adapter.state == Adapter.READY
+    large = folders.of_method({"peft_type": "LOHA", "r": 33, "alpha": 8}, loha_parts(33, 1100))
+    with pytest.raises(InvalidArgument, match=r"rank 1089 as LoRA.*r of at most 32") as caught:
+        await publish(inference, base, large, "d")
+    assert caught.value.reason == "RANK_OUT_OF_LIMITS"
+    assert caught.value.field == "adapter.files"
+
+
+def loha_parts(r: int, size: int) -> dict[str, tuple[int, ...]]:
+    sides = {"a": (size, r), "b": (r, size)}
+    return {f"hada_w{number}_{side}": sides[side] for number in (1, 2) for side in "ab"}
 
 
 @pytest.mark.parametrize(

@@ -498,6 +498,111 @@ def other_bases() -> Iterator[Hostile]:
             )  # fmt: skip
 
 
+_METHODS: dict[str, dict[str, Any]] = {
+    "ADALORA": {"init_r": 2, "lora_alpha": 4, "total_step": 10},
+    "LOHA": {"r": 2, "alpha": 4},
+    "LOKR": {"r": 2, "alpha": 4},
+}
+_PARTS = {
+    "ADALORA": {"lora_A": (2, 8), "lora_E": (2, 1), "lora_B": (8, 2)},
+    "LOHA": {"hada_w1_a": (8, 2), "hada_w1_b": (2, 8), "hada_w2_a": (8, 2), "hada_w2_b": (2, 8)},
+    "LOKR": {"lokr_w1": (2, 4), "lokr_w2_a": (4, 2), "lokr_w2_b": (2, 2)},
+}
+"""What a layer of 8 inputs and outputs has, and its shapes."""
+
+
+def _of_method(name: str, reason: str, method: str, config: Any = None, **parts: Any) -> Hostile:
+    """Return an adapter for the two `q_proj`; `parts` are the shapes of those of the first."""
+    settings = {"peft_type": method, "target_modules": ["q_proj"], **_METHODS[method]}
+    layers = [f"base_model.model.model.layers.{block}.self_attn.q_proj" for block in range(2)]
+    shapes = [{**_PARTS[method], **parts}, _PARTS[method]]
+    tensors = {
+        f"{layer}.{part}": Part(shape)
+        for layer, each in zip(layers, shapes, strict=True)
+        for part, shape in each.items()
+        if shape is not None
+    }
+    return Hostile(
+        f"{method} {name}", reason, tensor_file(tensors),
+        json.dumps({**settings, **(config or {})}).encode(),
+    )  # fmt: skip
+
+
+def parts_of_methods() -> Iterator[Hostile]:
+    """Yield adapters of other methods whose tensors do not go together, or fit no layer."""
+    for method, parts in _PARTS.items():
+        yield _of_method("without all", "MATRICES_MISSING", method, **dict.fromkeys(parts))
+        for part, (rows, columns) in parts.items():
+            yield _of_method(f"without {part}", "UNPAIRED_MATRIX", method, **{part: None})
+            for shape in ((rows,), (rows, columns, 1), ()):
+                yield _of_method(f"{part} {shape}", "SHAPE_MISMATCH", method, **{part: shape})
+            for sides in ((rows + 1, columns), (rows, columns + 1), (0, columns), (rows, 0)):
+                inner = sides[0] if part in _RANK_FIRST else sides[1]
+                wrong = inner != 2 or part == "lora_E"
+                reason = "RANK_MISMATCH" if wrong and part != "lokr_w1" else "SHAPE_MISMATCH"
+                yield _of_method(f"{part} {sides}", reason, method, **{part: sides})
+        for rank in (1, 3):
+            ranks = {key: rank for key in ("r", "init_r") if key in _METHODS[method]}
+            yield _of_method(f"configured {rank}", "RANK_MISMATCH", method, ranks)
+    for surplus in ("lokr_w2", "lokr_w1_a", "lokr_w1_b"):
+        yield _of_method(f"also {surplus}", "SURPLUS_MATRIX", "LOKR", **{surplus: (4, 2)})
+    # Products of the right size that are of other sides.
+    yield _of_method("turned", "SHAPE_MISMATCH", "LOKR", lokr_w1=(4, 4), lokr_w2_b=(2, 4))
+
+
+_RANK_FIRST = {"lora_A", "hada_w1_b", "hada_w2_b", "lokr_w2_b"}
+
+
+def tensors_of_methods() -> Iterator[Hostile]:
+    """Yield tensors of convolutions, and of other methods than the configuration names."""
+    for method, parts in (
+        ("LOHA", ["hada_t1", "hada_t2", "lora_A", "lokr_w1", "hada_w1", "hada_w1_a.weight"]),
+        ("LOKR", ["lokr_t2", "lokr_w1.weight", "hada_w1_a", "lokr_w3", "lokr_", "alpha"]),
+        ("ADALORA", ["lora_A.weight", "lora_E.weight", "lora_embedding_A", "ranknum"]),
+    ):
+        for part in parts:
+            yield _of_method(part, "UNSUPPORTED_TENSOR", method, **{part: (2, 2, 3, 3)})
+    for method, shapes in _PARTS.items():
+        tensors = {f"base_model.model.model.layers.9.{part}": Part((2, 2)) for part in shapes}
+        config = _of_method("", "", method).config
+        yield Hostile(f"{method} layer", "UNKNOWN_LAYER", tensor_file(tensors), config)
+
+
+def options_of_methods() -> Iterator[Hostile]:
+    """Yield configurations of other methods that are not honoured, or are of the wrong type."""
+    for method in _PARTS:
+        for option in (
+            {"modules_to_save": ["lm_head"]}, {"exclude_modules": ["v_proj"]}, {"bias": "all"},
+            {"layers_to_transform": [0]}, {"alpha_pattern": {"q_proj": 64}}, {"use_dora": True},
+            {"task_type": "SEQ_CLS"}, {"peft_type": [method]}, {"peft_type": method.lower()},
+            {"some_future_option": 1},
+        ):  # fmt: skip
+            yield _of_method(repr(option), "UNSUPPORTED_ADAPTER", method, option)
+        key = "init_r" if method == "ADALORA" else "r"
+        for rank in (0, -1, True, "2", None, 1025):
+            yield _of_method(f"{key} {rank!r}", "RANK_OUT_OF_LIMITS", method, {key: rank})
+        key = "lora_alpha" if method == "ADALORA" else "alpha"
+        for alpha in (0, -4, None, "4", True):
+            yield _of_method(f"{key} {alpha!r}", "BAD_ADAPTER_CONFIG", method, {key: alpha})
+    for method in ("LOHA", "LOKR"):
+        pattern = {"rank_pattern": {"(a+)+$": 3}}
+        yield _of_method(repr(pattern), "UNSUPPORTED_ADAPTER", method, pattern)
+    layer = "model.layers.0.self_attn.q_proj"
+    for given, reason in (
+        (["x"], "BAD_ADAPTER_CONFIG"),
+        ({f"{layer}.lora_E": 2}, "BAD_ADAPTER_CONFIG"),
+        ({f"{layer}.lora_E": [1, 1]}, "BAD_ADAPTER_CONFIG"),
+        ({f"{layer}.lora_E": [True]}, "BAD_ADAPTER_CONFIG"),
+        ({f"{layer}.lora_E": [True] * 3}, "BAD_ADAPTER_CONFIG"),
+        ({layer: [True, True]}, "BAD_ADAPTER_CONFIG"),
+        ({f"{layer}.lora_E": [True, False]}, "RANK_MISMATCH"),
+        ({f"{layer}.lora_E": [False, False]}, "RANK_MISMATCH"),
+        ({"model.layers.9.q_proj.lora_E": [True, True]}, "UNKNOWN_LAYER"),
+        ({"model.layers.0.mlp.up_proj.lora_E": [True, True]}, "LAYER_NOT_TARGETED"),
+    ):
+        yield _of_method(f"rank_pattern {given}", reason, "ADALORA", {"rank_pattern": given})
+
+
 KINDS: dict[str, list[Hostile]] = {
     kind.__name__: list(kind())
     for kind in (
@@ -505,7 +610,8 @@ KINDS: dict[str, list[Hostile]] = {
         bad_encodings, duplicate_keys, deep_nesting, bad_metadata, bad_entries, unknown_types,
         bad_shapes, bad_offsets, wrong_sizes, bad_layouts, not_finite, missing_matrices,
         wrong_shapes, wrong_layers, other_tensors, options, settings, configurations,
-        forbidden_files, manifests, damaged, other_bases,
+        forbidden_files, manifests, damaged, other_bases, parts_of_methods, tensors_of_methods,
+        options_of_methods,
     )
 }  # fmt: skip
 """All of them, by kind."""

@@ -21,6 +21,7 @@ from pydantic import SecretStr
 
 from tests.support.gateway import RunningGateway, running_gateway, settings
 from tests.support.inference_service import SECRET, Inference, inference_service
+from tests.support.peft_methods import save_method
 from tests.support.scripted_owners import Owners
 from tests.support.tiny_architectures import save_architecture
 from tests.support.tiny_model import save_adapter, save_base
@@ -174,6 +175,35 @@ async def test_a_mixed_stream_of_base_and_adapters(stack: Stack, llama: BaseMode
     alone = [await ask(model) for model in models]
     assert len(set(alone)) == 4
     assert await asyncio.gather(*map(ask, models * 4)) == alone * 4
+
+
+async def test_adapters_of_other_methods_answer_as_peft_has_them(
+    stack: Stack, llama: BaseModel
+) -> None:
+    path, text = stack.folder / "llama", "a long story"
+    cases = ["adalora, pruned", "loha", "lokr"]
+    folders = [
+        save_method(path, stack.folder / f"method-{at}", case) for at, case in enumerate(cases)
+    ]
+    adapters = [await stack.publish(folder, llama, f"m-{at}") for at, folder in enumerate(folders)]
+    answers = await asyncio.gather(
+        *(
+            stack.client.completions.create(
+                model=model_of_adapter(adapter),
+                prompt=text,
+                max_tokens=8,
+                temperature=0,
+                logprobs=1,
+            )
+            for adapter in adapters
+        )
+    )
+    prompt = _tokenizer(path)(text)["input_ids"]
+    for folder, answer in zip(folders, answers, strict=True):
+        told = answer.choices[0].logprobs
+        assert told is not None
+        expected = generated(plain(path, folder), prompt).logprobs[:8]
+        assert told.token_logprobs == pytest.approx(expected, abs=1e-4)
 
 
 async def test_parameters_reach_the_model(stack: Stack, llama: BaseModel) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Set
 
 from luthier_common.errors import InvalidArgument
 
-from luthier_inference.lora_config import LoraSettings, read_lora_config
+from luthier_inference.lora_config import MERGE, RANK_LIMIT, LoraSettings, read_lora_config
+from luthier_inference.methods import METHODS, Misfit, Shapes
 from luthier_inference.tensors import Tensors
 
 WEIGHTS = "adapter_model.safetensors"
@@ -15,7 +15,8 @@ WEIGHTS = "adapter_model.safetensors"
 HEADER_LIMIT = 16 << 20
 """The most bytes its header may have: that is a line for each of a hundred thousand matrices."""
 
-_MATRIX = re.compile(r"base_model\.model\.([A-Za-z0-9_.]{1,300})\.lora_([AB])\.weight")
+_NUMBERS_LIMIT = 1 << 31
+"""The most numbers of its matrices as LoRA: the 4 GiB that its files may have, in 16 bits."""
 
 
 def check_adapter(
@@ -28,11 +29,24 @@ def check_adapter(
     """
     settings = read_lora_config(config, seq2seq=seq2seq)
     targets = _targets(settings.target_modules, layers)
-    for name in tensors.names:
-        _check_name(name, targets, layers)
-    for module in sorted(targets):
-        inputs, outputs = layers[module]
-        _check_matrices(tensors, module, settings.rank, inputs, outputs)
+    try:
+        found = METHODS[settings.method].by_layer(tensors.shapes)
+    except Misfit as error:
+        raise _refused(f"{WEIGHTS} holds {error}", error.reason) from error
+    for module in (*found, *settings.kept_ranks):
+        _check_layer(module, targets, layers)
+    ranks = [
+        _rank_of(module, found.get(module, {}), settings, layers[module])
+        for module in sorted(targets)
+    ]
+    # All layers of an adapter have the largest rank on the device, and files of some methods are
+    # small for what they come to.
+    numbers = max(ranks) * sum(sum(layers[module]) for module in targets)
+    if numbers > _NUMBERS_LIMIT:
+        message = (
+            f"its matrices have {numbers} numbers as LoRA, at most {_NUMBERS_LIMIT} are served"
+        )
+        raise _refused(f"{message}; {_advice(settings)}", "ADAPTER_TOO_LARGE")
     return settings
 
 
@@ -55,39 +69,40 @@ def _targets(wanted: Iterable[str], layers: Mapping[str, tuple[int, int]]) -> Se
     return targets
 
 
-def _check_name(name: str, targets: Set[str], layers: Mapping[str, tuple[int, int]]) -> None:
-    found = _MATRIX.fullmatch(name)
-    if found is None:
-        message = f"{WEIGHTS} holds more than LoRA matrices: {name[:100]!r}"
-        raise _refused(message, "UNSUPPORTED_TENSOR")
-    if found[1] not in layers:
-        message = f"{name[:200]} is for a layer that the base model does not have"
+def _check_layer(module: str, targets: Set[str], layers: Mapping[str, tuple[int, int]]) -> None:
+    if module not in layers:
+        message = f"it names {module[:200]}, which the base model does not have"
         raise _refused(message, "UNKNOWN_LAYER")
-    if found[1] not in targets:
-        message = f"{name[:200]} is for a layer that target_modules does not name"
+    if module not in targets:
+        message = f"it names {module[:200]}, which target_modules does not name"
         raise _refused(message, "LAYER_NOT_TARGETED")
 
 
-def _check_matrices(tensors: Tensors, module: str, rank: int, inputs: int, outputs: int) -> None:
-    names = [f"base_model.model.{module}.lora_{side}.weight" for side in "AB"]
-    missing = [name for name in names if name not in tensors.entries]
-    if missing:
-        reason = "MATRICES_MISSING" if missing == names else "UNPAIRED_MATRIX"
-        message = f"{missing[0]} is missing, and target_modules names its layer"
-        raise _refused(message, reason)
-    first, second = (tensors.entries[name].shape for name in names)
-    if len(first) != 2 or len(second) != 2:
-        message = f"the matrices of {module} have {len(first)} and {len(second)} dimensions, not 2"
-        raise _refused(message, "SHAPE_MISMATCH")
-    if (first[0], second[1]) != (rank, rank):
-        message = f"{module} has matrices of rank {first[0]} and {second[1]}, r is {rank}"
-        raise _refused(message, "RANK_MISMATCH")
-    if (first[1], second[0]) != (inputs, outputs):
+def _rank_of(module: str, shapes: Shapes, settings: LoraSettings, layer: tuple[int, int]) -> int:
+    """Return the rank that a layer's tensors have as LoRA."""
+    if not shapes:
+        message = f"target_modules names {module}, and no matrices are for it"
+        raise _refused(message, "MATRICES_MISSING")
+    try:
+        sizes = METHODS[settings.method].sizes(shapes, settings.rank_of(module))
+    except Misfit as error:
+        raise _refused(f"{module} has {error}", error.reason) from error
+    inputs, outputs = layer
+    if (sizes.inputs, sizes.outputs) != (inputs, outputs):
         raise _refused(
             f"{module} has {inputs} inputs and {outputs} outputs in the base model, "
-            f"{first[1]} and {second[0]} in the adapter",
+            f"{sizes.inputs} and {sizes.outputs} in the adapter",
             "SHAPE_MISMATCH",
         )
+    if sizes.rank > RANK_LIMIT:
+        message = f"{module} has rank {sizes.rank} as LoRA, at most {RANK_LIMIT} is served"
+        raise _refused(f"{message}; {_advice(settings)}", "RANK_OUT_OF_LIMITS")
+    return sizes.rank
+
+
+def _advice(settings: LoraSettings) -> str:
+    lower = METHODS[settings.method].advice
+    return f"tune it again with {lower}, or {MERGE}"
 
 
 def _refused(message: str, reason: str) -> InvalidArgument:

@@ -27,15 +27,13 @@ from luthier_common.objects.folders import fetch_folder
 from luthier_inference.adapter_checks import WEIGHTS, check_adapter
 from luthier_inference.adapters import ADAPTER, CONFIG, PROBE
 from luthier_inference.digests import adapter_digest
+from luthier_inference.engine.conversion import as_lora
 from luthier_inference.engine.lora_bank import LoraWeights
 from luthier_inference.engine.metrics import EngineMetrics
-from luthier_inference.lora_config import LoraSettings
 from luthier_inference.model_facts import is_seq2seq
 from luthier_inference.tensors import header_bytes, read_header
 
-_PREFIX = "base_model.model."
 _PROBE_BYTES = 16 << 20
-_A, _B = ".lora_A.weight", ".lora_B.weight"
 
 
 @dataclass(frozen=True)
@@ -194,18 +192,9 @@ class AdapterFiles:
             self._layers,
             seq2seq=is_seq2seq(self._base.architecture),
         )
-        tensors = safetensors.torch.load(data)
-        if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
-            raise ValueError("its matrices are not finite")
-        names = [name.removesuffix(_A) for name in tensors if name.endswith(_A)]
-        pairs = {
-            name.removeprefix(_PREFIX): (
-                tensors[name + _A].to(self._dtype),
-                tensors[name + _B].to(self._dtype),
-            )
-            for name in names
-        }
-        return LoraWeights(digest, settings.rank, _scale(settings), pairs)
+        pairs = as_lora(settings.method, safetensors.torch.load(data), self._dtype)
+        rank = max(len(down) for down, _ in pairs.values())
+        return LoraWeights(digest, rank, settings.scale, pairs)
 
     def _tell(self) -> None:
         """Wake those who wait for a change."""
@@ -228,12 +217,6 @@ class AdapterFiles:
                 size = sum(file.stat().st_size for file in path.iterdir())
                 for gone in self._disk.use(path.name, size, frozenset()):
                     shutil.rmtree(self._folder / gone, ignore_errors=True)
-
-
-def _scale(settings: LoraSettings) -> float:
-    """Return what an adapter's product is multiplied by (rsLoRA: Kalajdzievski 2023)."""
-    divisor = settings.rank**0.5 if settings.use_rslora else settings.rank
-    return settings.alpha / divisor
 
 
 def _damaged(adapter: Adapter, why: str) -> DataLoss:

@@ -81,17 +81,26 @@ def check_own(adapter: Adapter, base: BaseModel, parent: str) -> None:
         )
 
 
+def check_method(adapter: Adapter, folder: Path) -> dict[str, Any]:
+    """Return its configuration; FailedPrecondition where it is not LoRA.
+
+    Only our own engine serves the other methods of peft.
+    """
+    config: dict[str, Any] = json.loads((folder / CONFIG).read_bytes())
+    if config.get("peft_type") != "LORA":
+        raise _unfit(adapter, f"it is {config.get('peft_type')}, not LoRA", "NOT_LORA")
+    return config
+
+
 def check_limits(adapter: Adapter, folder: Path, max_rank: int) -> None:
     """FailedPrecondition says, with a reason of its own, what vLLM cannot serve.
 
     As vllm/lora/peft_helper.py (0.32) refuses it, but before a server is asked.
     """
-    config: dict[str, Any] = json.loads((folder / CONFIG).read_bytes())
+    config = check_method(adapter, folder)
     patterns: dict[str, int] = config.get("rank_pattern") or {}
     rank = max([config.get("r", 0), *patterns.values()])
     init = config.get("init_lora_weights", True)
-    if config.get("peft_type") != "LORA":
-        raise _unfit(adapter, f"it is {config.get('peft_type')}, not LoRA", "NOT_LORA")
     if rank > max_rank:
         why = f"its rank is {rank}; the servers' --max-lora-rank, as configured, is {max_rank}"
         raise _unfit(adapter, why, "RANK_TOO_HIGH")

@@ -42,7 +42,7 @@ from luthier_common.errors import (
 from luthier_common.objects.blobs import Blobs
 from luthier_common.rpc.status import RETRY_AFTER
 
-from luthier_inference.engines.adapter_folders import AdapterFolders, check_own
+from luthier_inference.engines.adapter_folders import AdapterFolders, check_method, check_own
 from luthier_inference.engines.base_text import BaseText, read_base_text
 from luthier_inference.engines.configuration import TgiEngines
 from luthier_inference.engines.merging import merged
@@ -174,6 +174,7 @@ class TgiEngine:
         if adapter.digest in self._adapters:
             return
         path = await self._folders.fetch(adapter, self._server.url)
+        check_method(adapter, path)
         raise FailedPrecondition(
             f"{adapter.name} is not among the adapters that text-generation-inference was started "
             f"with; its files are in {path}: add {adapter.digest}={path} to LORA_ADAPTERS of every "
