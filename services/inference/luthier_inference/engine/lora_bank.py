@@ -3,8 +3,8 @@
 A layer's bank has a column for each rank of each adapter on the device. Tokens are multiplied
 with all columns, what is not their adapter's is masked out, and the rest is multiplied back: two
 products for a whole batch, whatever mixture of adapters and ranks it is, and no weight is copied
-for it. Pieces of prompts, whose products would grow with the adapters beside them, use their own
-columns.
+for it. A bank that stays as it is gets the layout that CPUs are fastest in (`packing`). Pieces of
+prompts, whose products would grow with the adapters beside them, use their own columns.
 (Punica, Chen et al. 2023, and S-LoRA, Sheng et al. 2023, gather per row instead.)
 """
 
@@ -16,8 +16,14 @@ from typing import Any
 
 import torch
 
+from luthier_inference.engine.packing import Product, pays
+
 _ALIGNED = 8
 """Columns of an adapter begin at a multiple of this."""
+_SETTLED, _PACKED_AT_ONCE = 8, 8
+"""Steps for which a bank stays as it is before it is packed, and layers packed in one step: what
+packing costs, some steps must win back, and no step may be slow for it."""
+_WIDER = 1.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,29 +74,33 @@ class Line:
     ) -> None:
         """`singles` are the line's first tokens, each of a row of its own; `pieces` follow."""
         used = [one for one in singles if one is not None]
-        self.first = min((one.first for one in used), default=0)
-        self.last = max((one.first + one.rank for one in used), default=0)
+        self.columns = slice(
+            min((one.first for one in used), default=0),
+            max((one.first + one.rank for one in used), default=0),
+        )
+        """From the first to the last that a single token needs."""
         self.count = len(singles)
         self.tokens = self.count + sum(piece.count for piece in pieces)
         self.pieces = [piece for piece in pieces if piece.placement is not None]
-        mask = torch.zeros((self.count, self.last - self.first))
-        for row, placement in enumerate(singles):
-            if placement is not None:
-                start = placement.first - self.first
-                mask[row, start : start + placement.rank] = placement.scale
-        self._mask = mask.to(device)
-        self._typed: dict[torch.dtype, torch.Tensor] = {}
+        self._singles = singles
+        self._device = device
+        self._masks: dict[tuple[int, int], torch.Tensor] = {}
 
     @property
     def is_plain(self) -> bool:
         """Whether no token has an adapter."""
-        return not self.last and not self.pieces
+        return not self.columns.stop and not self.pieces
 
-    def mask(self, dtype: torch.dtype) -> torch.Tensor:
-        """Return the scale of columns `first` to `last`, 0 where they are not the token's own."""
-        if dtype not in self._typed:
-            self._typed[dtype] = self._mask.to(dtype)
-        return self._typed[dtype]
+    def mask(self, columns: slice, dtype: torch.dtype) -> torch.Tensor:
+        """Return the scale of each of these columns (singles, columns), 0 for tokens of others."""
+        key = columns.start, columns.stop
+        if key not in self._masks:
+            mask = torch.zeros((self.count, columns.stop), dtype=dtype)
+            for row, placement in enumerate(self._singles):
+                if placement is not None:
+                    mask[row, placement.columns] = placement.scale
+            self._masks[key] = mask[:, columns].to(self._device)
+        return self._masks[key]
 
 
 LINE, SOURCE = "line", "source"
@@ -120,15 +130,24 @@ class LoraBank:
         self._missing: dict[str, list[str]] = {}
         self.dtype = dtype
         self.device = device
+        self.packs = pays(device, dtype)
         plain = Line([], [], device)
         self.lines: dict[str, Line] = {LINE: plain, SOURCE: plain}
         """What is being computed."""
-        self._layers = {name: _Layer(layer, kind, self) for name, (layer, kind) in layers.items()}
+        self._layers = {
+            name: _Layer(layer, kind, self, patience=_SETTLED + number // _PACKED_AT_ONCE)
+            for number, (name, (layer, kind)) in enumerate(layers.items())
+        }
 
     @property
     def placed(self) -> Mapping[str, Placement]:
         """The adapters on the device, by digest."""
         return self._placed
+
+    @property
+    def width(self) -> int:
+        """Columns up to the last that an adapter has."""
+        return max((one.first + one.rank for one in self._placed.values()), default=0)
 
     def fits(self, rank: int) -> bool:
         """Whether an adapter of this rank has room now."""
@@ -175,8 +194,12 @@ class LoraBank:
 class _Layer:
     """A linear layer of the base, and the matrices of all adapters for it."""
 
-    def __init__(self, linear: Any, kind: str, bank: LoraBank) -> None:
+    def __init__(self, linear: Any, kind: str, bank: LoraBank, *, patience: int) -> None:
+        """`patience` counts the products before a bank that stays as it is is packed."""
         self._bank = bank
+        self._patience = patience
+        self._unchanged = 0
+        self._packed: _Packed | None = None
         self._kind = kind
         self._down: torch.Tensor | None = None  # (columns, inputs)
         self._up: torch.Tensor | None = None  # (columns, outputs)
@@ -187,6 +210,7 @@ class _Layer:
         self, placement: Placement, matrices: tuple[torch.Tensor, torch.Tensor] | None
     ) -> None:
         """Write an adapter's columns; zeros where it leaves this layer as it is."""
+        self._unchanged, self._packed = 0, None
         columns = placement.columns
         if matrices is not None:
             down, up = matrices
@@ -222,11 +246,8 @@ class _Layer:
         if len(flat) != line.tokens:
             raise RuntimeError(f"a layer computes {len(flat)} tokens of a line of {line.tokens}")
         flat = flat.to(self._down.dtype)
-        columns = slice(line.first, min(line.last, len(self._down)))
-        if columns.start < columns.stop:
-            low = flat[: line.count] @ self._down[columns].t()
-            low *= line.mask(low.dtype)[:, : low.shape[1]]
-            _add(added[: line.count], low, self._up[columns])
+        if line.columns.stop:
+            self._add_singles(added[: line.count], flat[: line.count], line)
         for piece in line.pieces:
             columns = piece.placement.columns if piece.placement is not None else slice(0, 0)
             if columns.stop <= len(self._down):
@@ -235,6 +256,39 @@ class _Layer:
                 low *= piece.placement.scale if piece.placement is not None else 0.0
                 _add(added[span], low, self._up[columns])
         return base
+
+    def _add_singles(self, added: torch.Tensor, flat: torch.Tensor, line: Line) -> None:
+        if self._down is None or self._up is None:
+            return
+        columns = slice(line.columns.start, min(line.columns.stop, len(self._down)))
+        packed = self._pack() if self._bank.packs else None
+        # What other adapters' columns cost must not be more than what the layout saves.
+        if packed and packed.width <= _WIDER * (columns.stop - columns.start):
+            low = packed.down(flat)
+            low *= line.mask(slice(0, packed.width), low.dtype)
+            added += packed.up(low)
+        elif columns.start < columns.stop:
+            low = flat @ self._down[columns].t()
+            low *= line.mask(columns, low.dtype)
+            _add(added, low, self._up[columns])
+
+    def _pack(self) -> _Packed | None:
+        """Return the bank in the kernels' layout, once it has stayed as it is for a while."""
+        self._unchanged += 1
+        if self._packed is not None or self._unchanged <= self._patience:
+            return self._packed
+        if self._down is not None and self._up is not None:
+            self._packed = _Packed(self._down, self._up, self._bank.width)
+        return self._packed
+
+
+class _Packed:
+    """A layer's bank in the layout that products are fastest in."""
+
+    def __init__(self, down: torch.Tensor, up: torch.Tensor, width: int) -> None:
+        self.width = min(width, len(down))
+        self.down = Product(down[: self.width])
+        self.up = Product(up[: self.width].t().contiguous())
 
 
 def _add(base: torch.Tensor, low: torch.Tensor, up: torch.Tensor) -> None:

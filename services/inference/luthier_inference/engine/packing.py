@@ -22,13 +22,33 @@ _HINT = 8
 
 def pack(model: Any) -> None:
     """Order the weights of a model's linear layers, if that pays on its device."""
-    if model.device.type != "cpu" or model.dtype not in _TYPES or not _supported(model.dtype):
+    if not pays(model.device, model.dtype):
         return
     embedding = model.get_input_embeddings().weight
     for group in _groups(model):
         # A head that shares its weight with the embedding would be held twice.
         if all(linear.weight is not embedding for linear in group):
             _Packed(group)
+
+
+def pays(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether products are faster when their weights are ordered before."""
+    return device.type == "cpu" and dtype in _TYPES and _supported(dtype)
+
+
+class Product:
+    """Products with one weight (outputs, inputs), as `nn.Linear` computes them."""
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> None:
+        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight, _HINT)
+        self._bias = bias
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """Return (…, outputs) for (…, inputs)."""
+        product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(
+            x, self._weight, self._bias, "none", [], ""
+        )
+        return product
 
 
 def _supported(dtype: torch.dtype) -> bool:
@@ -60,8 +80,7 @@ class _Packed:
     def __init__(self, layers: Sequence[nn.Linear]) -> None:
         weight = torch.cat([layer.weight.detach() for layer in layers])
         biases = [layer.bias.detach() for layer in layers if layer.bias is not None]
-        self._bias = torch.cat(biases) if biases else None
-        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight, _HINT)
+        self._product = Product(weight, torch.cat(biases) if biases else None)
         self._sizes = [layer.out_features for layer in layers]
         self._input: torch.Tensor | None = None
         self._parts: Sequence[torch.Tensor] = ()
@@ -74,12 +93,9 @@ class _Packed:
     def _forward_of(self, number: int) -> Any:
         def forward(x: torch.Tensor) -> torch.Tensor:
             if self._input is not x:
-                product = torch.ops.mkldnn._linear_pointwise(
-                    x, self._weight, self._bias, "none", [], ""
-                )
+                product = self._product(x)
                 if len(self._sizes) == 1:
-                    whole: torch.Tensor = product
-                    return whole
+                    return product
                 self._input, self._parts = x, torch.split(product, self._sizes, dim=-1)
             part = self._parts[number]
             if number == len(self._sizes) - 1:
