@@ -19,7 +19,13 @@ import safetensors.torch
 import torch
 from luthier.inference.v1.adapter_pb2 import Adapter
 from luthier.inference.v1.base_model_pb2 import BaseModel
-from luthier_common.errors import DataLoss, FailedPrecondition, InvalidArgument, not_found
+from luthier_common.errors import (
+    DataLoss,
+    FailedPrecondition,
+    InvalidArgument,
+    ResourceExhausted,
+    not_found,
+)
 from luthier_common.names import parse
 from luthier_common.objects.blobs import Blobs
 from luthier_common.objects.folders import fetch_folder
@@ -34,6 +40,8 @@ from luthier_inference.model_facts import is_seq2seq
 from luthier_inference.tensors import header_bytes, read_header
 
 _PROBE_BYTES = 16 << 20
+_PINNED_SHARE = 0.5
+"""Of memory and of the disk for adapters: what pinned ones may take."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,11 @@ class _Tier:
                 del self.sizes[other]
                 gone.append(other)
         return gone
+
+    def room_for(self, pinned: frozenset[str]) -> bool:
+        """Whether so many may stay for good: the rest is for those that come and go."""
+        held = sum(self.sizes.get(digest, 0) for digest in pinned)
+        return held <= self.limit * _PINNED_SHARE
 
 
 class AdapterFiles:
@@ -140,8 +153,27 @@ class AdapterFiles:
             async with asyncio.timeout(timeout):
                 await self._change.wait()
 
+    def pin(self, digest: str) -> None:
+        """Keep an adapter, which is in memory, there; ResourceExhausted when too many are."""
+        pinned = self.pinned | {digest}
+        if not (self._host.room_for(pinned) and self._disk.room_for(pinned)):
+            raise ResourceExhausted(
+                f"the pinned adapters of a base model may take {_PINNED_SHARE:.0%} of an engine's "
+                f"{self._host.limit:,} bytes of memory and {self._disk.limit:,} bytes of disk for "
+                "adapters; unpin others, or have both raised (LUTHIER_ENGINE_HOST_BYTES, "
+                "LUTHIER_ENGINE_DISK_BYTES)",
+                reason="PINS_FULL",
+                field="name",
+            )
+        self.pinned = pinned
+
+    def unpin(self, digest: str) -> None:
+        """Let an adapter come and go again."""
+        self.pinned -= {digest}
+
     def drop(self, digest: str) -> None:
-        """Take an adapter out of memory and off the disk."""
+        """Take an adapter out of memory and off the disk, pinned or not."""
+        self.unpin(digest)
         self._held.pop(digest, None)
         self._tell()
         self._host.sizes.pop(digest, None)

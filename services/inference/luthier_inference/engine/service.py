@@ -87,7 +87,7 @@ class EngineService(EngineServiceServicer):
         """Load, pin, unpin or unload an adapter."""
         hold, digest = request.hold, request.adapter.digest
         if hold == api.HoldAdapterRequest.UNLOADED:
-            self._adapters.pinned -= {digest}
+            self._adapters.unpin(digest)
             await self._scheduler.unload(digest)
             self._adapters.drop(digest)
             return api.HoldAdapterResponse()
@@ -95,9 +95,9 @@ class EngineService(EngineServiceServicer):
         weights = await self._adapters.get(project, request.adapter)
         result = await self._prover.prove(project, request.adapter, weights)
         if hold == api.HoldAdapterRequest.PINNED:
-            self._adapters.pinned |= {digest}
+            self._adapters.pin(digest)
         elif hold == api.HoldAdapterRequest.UNPINNED:
-            self._adapters.pinned -= {digest}
+            self._adapters.unpin(digest)
         return api.HoldAdapterResponse(adapter_digest=weights.digest, probe_result=result)
 
     async def WatchEngine(
