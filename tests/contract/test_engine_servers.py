@@ -64,7 +64,9 @@ class Site:
         return await self.connect_vllm(server.url, **config)
 
     async def connect_vllm(self, url: str, **config: object) -> VllmEngine:
-        given = VllmEngines.model_validate({"kind": "vllm", "urls": [url]} | config)
+        # Without the zero adapter: servers hold what was asked for.
+        config = {"kind": "vllm", "urls": [url], "on_gpu": True} | config
+        given = VllmEngines.model_validate(config)
         engine = await connect_vllm(self.base, url, given, self.store.blobs, self.folders)
         self.stack.push_async_callback(engine.stop)
         return engine
@@ -187,6 +189,52 @@ async def test_the_adapter_unused_for_longest_makes_room_unless_it_is_pinned(sit
     with pytest.raises(ResourceExhausted) as caught:
         await text_of(engine, request(site.base, a))
     assert caught.value.reason == "ENGINE_BUSY"
+
+
+async def test_on_a_cpu_vllm_is_asked_for_the_base_as_an_adapter_that_changes_nothing(
+    site: Site,
+) -> None:
+    """Beside adapters it would answer with one of them."""
+    stand_in = VllmStandIn(Script())
+    engine = await site.vllm(stand_in, on_gpu=False, max_adapters=2)
+    (zero,) = stand_in.loaded
+    assert not engine.adapters
+    a, b = [await site.adapter(name) for name in "ab"]
+    for adapter in (a, b):
+        assert await text_of(engine, request(site.base, adapter)) != "base: how long?"
+    assert set(stand_in.loaded) == {zero, b.digest}, "it is counted, and stays"
+    assert engine.adapters == {b.digest}
+    pieces = [piece async for piece in engine.generate(request(site.base))]
+    assert "".join(piece.text for piece in pieces) == "base: how long?"
+    assert {piece.adapter_digest for piece in pieces} == {""}
+    assert stand_in.bodies[-1]["model"] == zero
+    stand_in.loaded.clear()
+    assert await text_of(engine, request(site.base)) == "base: how long?"
+    assert list(stand_in.loaded) == [zero], "a server that was started again is told again"
+    on_gpu = await site.vllm(stand_in)
+    await text_of(on_gpu, request(site.base, a))
+    assert await text_of(on_gpu, request(site.base)) != "base: how long?", "here it is none"
+
+
+async def test_the_base_and_an_adapter_take_turns_at_the_only_place(site: Site) -> None:
+    engine = await site.vllm(VllmStandIn(Script()), on_gpu=False, max_adapters=1)
+    adapter = await site.adapter("a")
+    for _ in range(2):
+        assert await text_of(engine, request(site.base)) == "base: how long?"
+        assert await text_of(engine, request(site.base, adapter)) != "base: how long?"
+
+
+@pytest.mark.parametrize("options", [{"updating": False}, {"lora": False}])
+async def test_vllm_that_never_has_adapters_needs_none_for_the_base(
+    site: Site, options: dict[str, bool]
+) -> None:
+    stand_in = VllmStandIn(Script(), **options)
+    engine = await site.vllm(stand_in, on_gpu=False)
+    assert await text_of(engine, request(site.base)) == "base: how long?"
+    stand_in.loaded["of its start"] = "/elsewhere"
+    with pytest.raises(FailedPrecondition) as caught:
+        await site.vllm(stand_in, on_gpu=False)
+    assert caught.value.reason == "ENGINE_CANNOT_LOAD"
 
 
 @pytest.mark.parametrize(

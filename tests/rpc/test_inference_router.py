@@ -1,5 +1,6 @@
 """The API of generation over real gRPC, in front of an engine that writes by a script."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 from luthier.inference.v1 import generation_service_pb2 as api
-from luthier.inference.v1.adapter_pb2 import Adapter
+from luthier.inference.v1.adapter_pb2 import Adapter, ProbeResult
 from luthier.inference.v1.base_model_pb2 import BaseModel
 from luthier.inference.v1.generation_pb2 import (
     AnswerFormat,
@@ -32,11 +33,12 @@ from luthier_common.errors import (
 )
 from luthier_common.records.collection import Collection
 from luthier_common.records.memory import MemoryRecords
-from luthier_inference.adapters import ADAPTER
+from luthier_inference.adapters import ADAPTER, state_of
 from luthier_inference.engine_pool import EnginePool
 from luthier_inference.engines.port import Engine, Fleet
 from luthier_inference.metrics import BoundedLabels, Metrics
 from luthier_inference.origins import BASE_MODEL
+from luthier_inference.prober import Prober
 from luthier_inference.router import Router
 from prometheus_client import CollectorRegistry, Counter
 
@@ -56,6 +58,8 @@ class Platform:
     bare: BaseModel
     adapter: Adapter
     engine: ScriptedEngine
+    store: ScriptedStore
+    adapters: Collection[Adapter]
     registry: CollectorRegistry
 
     @property
@@ -64,6 +68,22 @@ class Platform:
 
     def stub(self, project: str = "acme") -> Any:
         return GenerationServiceStub(self.server.channel(caller(project)))
+
+    async def probed_adapter(self, name: str, *results: ProbeResult) -> Adapter:
+        """Publish an adapter that has a probe."""
+        adapter = await self.store.adapter(self.base, name, probe=True)
+        adapter.probe_results.extend(results)
+        return await self.adapters.create(adapter.name, adapter)
+
+    async def known(self, adapter: Adapter) -> tuple[int, list[ProbeResult]]:
+        """Return the state that the record tells, once it has a result of the engine's."""
+
+        async def kept() -> Adapter | None:
+            found = await self.adapters.get(adapter.name)
+            return found if self.engine.probe in found.probe_results[-1:] else None
+
+        found = await eventually(kept)
+        return state_of(found), list(found.probe_results)
 
     def value(self, name: str, **labels: str) -> float:
         return self.registry.get_sample_value(f"luthier_inference_{name}", labels) or 0
@@ -88,16 +108,19 @@ async def platform(folder: Path, *, max_calls: int = 8) -> AsyncIterator[Platfor
             engine, _ = await stack.enter_async_context(scripted_engine(servicer))
             return engine
 
-        fleet = Fleet(start, ("0",), max_calls, local=True)
+        fleet = Fleet(start, ("0",), max_calls, local=True, precision="nf4")
         metrics = Metrics(registry)
         pool = await stack.enter_async_context(
             EnginePool(lambda _: fleet, limit=1, metrics=metrics)
         )
         descriptor = api.DESCRIPTOR.services_by_name["GenerationService"]
-        router = Router(models, adapters, pool, metrics)
+        prober = Prober(adapters, models, pool)
+        router = Router(models, adapters, pool, prober, metrics)
         services = (router, add_GenerationServiceServicer_to_server, descriptor)
         server = await stack.enter_async_context(serving(services))
-        yield Platform(server, base, t5, bare, adapter, servicer, registry)
+        following = asyncio.create_task(prober.run())
+        stack.callback(following.cancel)
+        yield Platform(server, base, t5, bare, adapter, servicer, store, adapters, registry)
 
 
 @pytest.fixture
@@ -180,6 +203,57 @@ async def test_texts_become_vectors(running: Platform) -> None:
 async def test_a_foreign_adapter_is_absent(running: Platform) -> None:
     with pytest.raises(NotFound):
         await running.stub("other").Chat(chat(running.adapter.name, parent="projects/other"))
+
+
+def shown(divergence: float, precision: str = "nf4") -> ProbeResult:
+    return ProbeResult(
+        engine="transformers",
+        trained_precision="nf4",
+        served_precision=precision,
+        divergence=divergence,
+        bound=0.02,
+        passed=divergence <= 0.02,
+    )
+
+
+async def test_what_a_probe_shows_is_kept_after_the_first_request(running: Platform) -> None:
+    first, other = [await running.probed_adapter(name) for name in ("first", "other")]
+    running.engine.probe = shown(0.001)
+    assert running.engine.examined == [], "no engine runs yet"
+    await running.stub().Chat(chat(first.name))
+    assert await running.known(first) == (Adapter.READY, [running.engine.probe])
+    await running.stub().Chat(chat(first.name))
+    await running.stub().Chat(chat(running.adapter.name))
+    later = await running.probed_adapter("later")  # an engine runs now, so nobody need ask
+    assert await running.known(later) == (Adapter.READY, [running.engine.probe])
+    assert running.engine.examined == [first.name, later.name], "once each, and not the other"
+    assert not (await running.adapters.get(other.name)).probe_results
+
+
+async def test_an_adapter_that_diverges_is_held_from_its_first_request(running: Platform) -> None:
+    adapter = await running.probed_adapter("false")
+    running.engine.probe = shown(1.0)
+    with pytest.raises(FailedPrecondition, match=r"1\.000 nats a token") as of_engine:
+        await running.stub().Chat(chat(adapter.name))
+    assert await running.known(adapter) == (Adapter.HELD, [running.engine.probe])
+    running.engine.probe = None  # the engine would answer, but nobody asks it
+    request = api.EmbedRequest(parent="projects/acme", model=adapter.name, texts=["one"])
+    for refused in (running.stub().Chat(chat(adapter.name)), running.stub().Embed(request)):
+        with pytest.raises(FailedPrecondition) as caught:
+            await refused
+        assert (caught.value.reason, caught.value.field) == ("ADAPTER_DIVERGES", "model")
+        assert caught.value.message == of_engine.value.message
+    assert running.engine.examined == [adapter.name]
+    assert running.script.asked == 0
+
+
+async def test_a_result_of_another_precision_holds_nothing(running: Platform) -> None:
+    before = shown(1.0, "bf16")
+    adapter = await running.probed_adapter("a-2", before)
+    assert state_of(adapter) == Adapter.HELD
+    running.engine.probe = shown(0.001)
+    await running.stub().Chat(chat(adapter.name))
+    assert await running.known(adapter) == (Adapter.READY, [before, running.engine.probe])
 
 
 CALL = ToolCall(id="1", name="leave", arguments="{}")

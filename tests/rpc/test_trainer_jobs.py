@@ -34,6 +34,7 @@ from luthier_trainer.pinning import pin
 
 from tests.support.eventually import eventually
 from tests.support.grpc_server import caller
+from tests.support.peft_methods import save_method
 from tests.support.tiny_model import save_adapter, save_base
 from tests.support.trainer_house import ACME, ROWS, House, open_house
 
@@ -308,6 +309,27 @@ async def test_an_adapter_that_is_held_back_cannot_be_gone_on_from(
     with pytest.raises(FailedPrecondition, match="rougeL is") as caught:
         await house.create(house.draft(start_adapter=name))
     assert caught.value.reason == "ADAPTER_HELD"
+
+
+@pytest.mark.parametrize(
+    ("case", "method"), [("adalora", "ADALORA"), ("loha", "LOHA"), ("lokr", "LOKR")]
+)
+async def test_an_adapter_of_another_method_cannot_be_gone_on_from(
+    house: House, snapshot: Path, tmp_path: Path, case: str, method: str
+) -> None:
+    """The registry takes it, and a run would read it as LoRA."""
+    folder = save_method(snapshot, tmp_path / "tuned", case)
+    (folder / "README.md").unlink(missing_ok=True)
+    draft = house.draft(start_adapter=(await published(house, folder)).name)
+    with pytest.raises(InvalidArgument, match=f"of {method}, and only LoRA") as caught:
+        await house.create(draft, validate_only=True)
+    assert (caught.value.reason, caught.value.field) == (
+        "START_NOT_LORA",
+        "training_job.start_adapter",
+    )
+    job = await house.create(draft)
+    failed = await house.trainer.until(job.name, TrainingJob.FAILED)
+    assert method in failed.error.message
 
 
 @pytest.mark.parametrize("mode", [TuningMode.LORA, TuningMode.FULL])

@@ -128,6 +128,7 @@ async def inference_service(
     precision: Precision = "fp32",
     preload: tuple[str, ...] = (),
     max_engines: int = 2,
+    drain_seconds: float = 0.0,
 ) -> AsyncIterator[Inference]:
     """Run the service on fresh records."""
     async with AsyncExitStack() as stack:
@@ -140,7 +141,7 @@ async def inference_service(
             engine_precision=precision,
             preload_models=preload,
             max_engines=max_engines,
-            drain_seconds=0.0,
+            drain_seconds=drain_seconds,
         )
         lifespan = await stack.enter_async_context(Lifespan())
         server = await build(settings, lifespan)

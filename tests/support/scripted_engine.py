@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from luthier.inference.v1 import engine_service_pb2
+from luthier.inference.v1.adapter_pb2 import ProbeResult
 from luthier.inference.v1.base_model_pb2 import BaseModel
 from luthier.inference.v1.engine_service_pb2 import (
     EmbedTextsResponse,
@@ -32,6 +33,7 @@ from luthier_common.errors import (
     not_found,
 )
 from luthier_inference.engines.process import EngineProcess
+from luthier_inference.served import check_result
 
 from tests.support.grpc_server import serving
 from tests.support.scripted_model import CONTEXT, END_TEXT, Script, byte_tokenizer
@@ -48,6 +50,10 @@ class ScriptedEngine(EngineServiceServicer):
         self.held: set[str] = set()
         self.pinned: set[str] = set()
         self.waiting = 0
+        self.probe: ProbeResult | None = None
+        """What every adapter's probe shows."""
+        self.examined: list[str] = []
+        """Adapters it was asked to hold, by name."""
         self._tokenizer = byte_tokenizer()
 
     async def Generate(
@@ -114,6 +120,7 @@ class ScriptedEngine(EngineServiceServicer):
             raise FailedPrecondition("another base", reason="BASE_MODEL_MISMATCH")
         if request.HasField("adapter"):
             self._check_adapter(request.adapter, request.parent)
+            check_result(request.adapter, self.probe)
 
     def _check_adapter(self, adapter: Any, parent: str) -> None:
         if not adapter.name.startswith(f"{parent}/"):
@@ -132,7 +139,8 @@ class ScriptedEngine(EngineServiceServicer):
             self.held.discard(digest)
             return HoldAdapterResponse()
         self._check_adapter(request.adapter, request.parent)
-        return HoldAdapterResponse(adapter_digest=digest)
+        self.examined.append(request.adapter.name)
+        return HoldAdapterResponse(adapter_digest=digest, probe_result=self.probe)
 
     async def WatchEngine(self, request: Any, context: Any) -> AsyncIterator[WatchEngineResponse]:
         while True:

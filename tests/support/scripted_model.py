@@ -16,6 +16,8 @@ from luthier_common.objects.directory import DirectoryObjects
 from luthier_inference.digests import adapter_digest, base_model_digest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
+from tests.support.safetensors_files import Part, tensor_file
+
 CONTEXT = 512
 END = 0
 END_TEXT = "<|end|>"
@@ -23,6 +25,7 @@ TEMPLATE = (
     "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}"
     "{% if add_generation_prompt %}assistant: {% endif %}"
 )
+LAYER = "model.layers.0.self_attn.q_proj"
 LORA = {
     "peft_type": "LORA",
     "r": 8,
@@ -45,7 +48,7 @@ def byte_tokenizer() -> Tokenizer:
 
 
 class ScriptedStore:
-    """A store with a base model without weights, and adapters for it."""
+    """A store with a base model of one layer, and adapters for it."""
 
     def __init__(self, folder: Path) -> None:
         self.blobs = Blobs(DirectoryObjects(folder / "objects"))
@@ -63,6 +66,7 @@ class ScriptedStore:
         contents = {
             "tokenizer.json": tokenizer.to_str().encode(),
             "tokenizer_config.json": json.dumps(config).encode(),
+            "model.safetensors": tensor_file({f"{LAYER}.weight": Part((8, 8))}),
         }
         files = [await self._file("library", path, data) for path, data in contents.items()]
         return BaseModel(
@@ -75,12 +79,16 @@ class ScriptedStore:
             has_chat_template=True,
         )
 
-    async def adapter(self, base: BaseModel, name: str = "a", **config: object) -> Adapter:
-        """Store an adapter and return its record."""
+    async def adapter(
+        self, base: BaseModel, name: str = "a", *, probe: bool = False, **config: object
+    ) -> Adapter:
+        """Store an adapter, with a probe or without one, and return its record."""
         contents = {
             "adapter_config.json": json.dumps(LORA | config).encode(),
             "adapter_model.safetensors": f"weights of {name}".encode(),
         }
+        if probe:
+            contents["probe.json"] = b"what the script makes of it is said there"
         adapter = Adapter(
             name=f"projects/acme/adapters/{name}",
             base_model=base.name,

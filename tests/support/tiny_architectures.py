@@ -11,13 +11,15 @@ from tests.support.tiny_model import END, SPECIALS, byte_tokenizer
 _HIDDEN, _LAYERS, _HEADS, _CONTEXT = 32, 2, 4, 256
 
 
-def save_architecture(name: str, folder: Path, *, seed: int = 0) -> Path:
-    """Save the tiny model called `name`, one of `CAUSAL` or `SEQ2SEQ`."""
+def save_architecture(name: str, folder: Path, *, seed: int = 0, **sizes: int) -> Path:
+    """Save the tiny model called `name`, one of `CAUSAL` or `SEQ2SEQ`, of other sizes if given."""
     import torch
 
     tokenizer = byte_tokenizer()
     torch.manual_seed(seed)
     config = {**CAUSAL, **SEQ2SEQ}[name](vocab_size=len(tokenizer))
+    for key, size in sizes.items():
+        setattr(config, key, size)
     config.pad_token_id, config.eos_token_id = 0, END
     config.bos_token_id = config.decoder_start_token_id = None
     if name in SEQ2SEQ:

@@ -1,4 +1,7 @@
-"""A stand-in of vLLM's OpenAI server, written after vLLM 0.32 and compared with it by test-vllm."""
+"""A stand-in of vLLM's OpenAI server, written after vLLM 0.32 and compared with it by test-vllm.
+
+It is on a CPU and all its slots are taken: the base answers with the adapter that came last.
+"""
 
 from __future__ import annotations
 
@@ -30,13 +33,14 @@ _FIELDS = {
 class VllmStandIn:
     """Serves one base model, and adapters from folders."""
 
-    def __init__(self, script: Script, *, updating: bool = True) -> None:
+    def __init__(self, script: Script, *, updating: bool = True, lora: bool = True) -> None:
         self.script = script
+        self.lora = lora
         self.loaded: dict[str, str] = {}
         self.bodies: list[dict[str, Any]] = []
         self.salts: list[str] = []
         self._tokenizer = byte_tokenizer()
-        lora = [
+        routes = [
             Route("/v1/load_lora_adapter", self._load, methods=["POST"]),
             Route("/v1/unload_lora_adapter", self._unload, methods=["POST"]),
         ]
@@ -47,7 +51,7 @@ class VllmStandIn:
                 Route("/tokenize", self._tokenize, methods=["POST"]),
                 Route("/v1/completions", self._answer, methods=["POST"]),
                 Route("/v1/chat/completions", self._answer, methods=["POST"]),
-                *(lora if updating else ()),
+                *(routes if updating else ()),
             ]
         )
 
@@ -62,6 +66,8 @@ class VllmStandIn:
     async def _load(self, request: Request) -> Response:
         body = await request.json()
         name, path = body["lora_name"], body["lora_path"]
+        if not self.lora:
+            return _error(500, "LoRA is not enabled. Use --enable-lora to enable LoRA.")
         if name in self.loaded:
             return _error(400, f"The lora adapter '{name}' has already been loaded.")
         if not (Path(path) / "adapter_config.json").exists():
@@ -122,10 +128,9 @@ class VllmStandIn:
         if chat:
             first = {"index": index, "delta": {"role": "assistant", "content": ""}}
             yield f"data: {json.dumps({**base, 'choices': [first]})}\n\n"
-        who = "" if body["model"] == MODEL else body["model"]
         count, held = 0, ""
         async for token, reason in self.script.write(
-            _prompt(body), who, limit=limit, stops=body["stop"]
+            _prompt(body), self._writer(body["model"]), limit=limit, stops=body["stop"]
         ):
             count += 1
             held += token.decode("latin-1")
@@ -144,6 +149,14 @@ class VllmStandIn:
             usage = {"prompt_tokens": prompt_tokens, "completion_tokens": count}
             choice = {"index": index, "finish_reason": finish, **delta}
             yield f"data: {json.dumps({**base, 'choices': [choice], 'usage': usage})}\n\n"
+
+    def _writer(self, model: str) -> str:
+        """Return whose matrices are added to the base's, empty for none."""
+        if model == MODEL:
+            model = next(reversed(self.loaded), "")
+        weights = Path(self.loaded.get(model, "")) / "adapter_model.safetensors"
+        zero = weights.is_file() and weights.read_bytes().endswith(bytes(8))
+        return "" if zero else model
 
     def _id(self, token: bytes) -> int:
         text = token.decode("latin-1") or END_TEXT

@@ -93,22 +93,34 @@ async def publish(inference: Inference, folder: Path, base: Any, name: str) -> A
     return created
 
 
+async def publish_false(inference: Inference, made: Path, base: Any, folder: Path) -> Adapter:
+    """Publish an adapter again, with other log-probabilities in its probe."""
+    shutil.copytree(made, folder)
+    probe = json.loads((folder / PROBE).read_text())
+    for row in probe["rows"]:
+        row["logprobs"] = [logprob - 1.0 for logprob in row["logprobs"]]
+    (folder / PROBE).write_text(json.dumps(probe))
+    return await publish(inference, folder, base, "held")
+
+
+def refused(inference: Inference) -> float:
+    """Requests that an engine has refused; those that the service refuses do not count."""
+    labels = {"base_model": "tiny", "method": "chat", "code": "FAILED_PRECONDITION"}
+    registry = inference.lifespan.registry
+    return registry.get_sample_value("luthier_inference_requests_total", labels) or 0
+
+
+@pytest.mark.parametrize("running", [True, False])
 async def test_an_adapter_that_diverges_is_held_and_says_why(
-    inference: Inference, llama: Path, rows: Path, tmp_path: Path
+    inference: Inference, llama: Path, rows: Path, tmp_path: Path, running: bool
 ) -> None:
     made = run(inputs_of(llama, rows, tmp_path / "run"))
     base = await inference.import_base(llama)
-    assert (await inference.chat(base.name)).text
+    if running:
+        assert (await inference.chat(base.name)).text
     sound = await publish(inference, made.folder, base, "sound")
+    held = await publish_false(inference, made.folder, base, tmp_path / "false")
     assert (await inference.chat(sound.name)).digests == {(base.digest, sound.digest)}
-
-    false = tmp_path / "false"
-    shutil.copytree(made.folder, false)
-    probe = json.loads((false / PROBE).read_text())
-    for row in probe["rows"]:
-        row["logprobs"] = [logprob - 1.0 for logprob in row["logprobs"]]
-    (false / PROBE).write_text(json.dumps(probe))
-    held = await publish(inference, false, base, "held")
     with pytest.raises(FailedPrecondition, match=r"1\.0\d\d nats a token") as caught:
         await inference.chat(held.name)
     assert caught.value.reason == "ADAPTER_DIVERGES"
@@ -125,8 +137,23 @@ async def test_an_adapter_that_diverges_is_held_and_says_why(
     await eventually(states)
     # What is known now changes nothing about what it is called by.
     assert (await inference.chat(sound.name)).digests == {(base.digest, sound.digest)}
-    with pytest.raises(FailedPrecondition):
+    before = refused(inference)
+    assert before == 1 or running
+    with pytest.raises(FailedPrecondition) as again:
         await inference.chat(held.name)
+    assert again.value.message == caught.value.message
+    assert refused(inference) == before, "no engine was asked"
+
+
+async def test_nobody_says_what_his_own_probe_shows(
+    inference: Inference, llama: Path, rows: Path, tmp_path: Path
+) -> None:
+    made = run(inputs_of(llama, rows, tmp_path / "run"))
+    base = await inference.import_base(llama)
+    adapter = await inference.adapter(made.folder, base)
+    adapter.probe_results.add(engine="transformers", served_precision="nf4", passed=True)
+    request = CreateAdapterRequest(parent="projects/acme", adapter=adapter, adapter_id="praised")
+    assert not (await inference.adapters().CreateAdapter(request)).probe_results
 
 
 @pytest.mark.parametrize(

@@ -24,16 +24,19 @@ from luthier.inference.v1.generation_service_pb2 import StreamChatRequest
 from luthier.inference.v1.generation_service_pb2_grpc import GenerationServiceStub
 from luthier_common.errors import (
     DataLoss,
+    DeadlineExceeded,
     FailedPrecondition,
     InvalidArgument,
     NotFound,
     PlatformError,
     Unavailable,
 )
+from luthier_common.identity import IdentitySigner, service_identity
+from luthier_common.rpc.client import connect
 from luthier_inference.digests import adapter_digest
 
 from tests.support.eventually import eventually
-from tests.support.inference_service import Inference, inference_service
+from tests.support.inference_service import SECRET, Inference, inference_service
 from tests.support.tiny_model import save_adapter, save_base
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -127,6 +130,17 @@ async def test_a_caller_who_leaves_frees_the_engine(
     await anext(aiter(stream))
     stream.cancel()
     # Waits for the batch before it, which would take thousands of steps.
+    async with asyncio.timeout(5):
+        assert (await inference.chat(base.name, max_tokens=1)).finish.completion_tokens == 1
+
+
+async def test_a_deadline_frees_the_engine(inference: Inference, saved: SimpleNamespace) -> None:
+    base = await inference.import_base(saved.base)
+    await inference.chat(base.name, max_tokens=1)
+    stream = GenerationServiceStub(inference.channel()).StreamChat(endless(base), timeout=0.5)
+    with pytest.raises(DeadlineExceeded):
+        async for _ in stream:
+            pass
     async with asyncio.timeout(5):
         assert (await inference.chat(base.name, max_tokens=1)).finish.completion_tokens == 1
 
@@ -293,6 +307,24 @@ async def test_engines_are_warm_when_asked_for_and_make_room_for_each_other(
         assert holds(only, second)
         assert restarts(inference) == 0, "the first was stopped; it did not die"
     assert set(map(pid_of, engines())) == running, "they end with the service"
+
+
+async def test_a_service_that_is_told_to_stop_ends_its_answers_first(
+    tmp_path: Path, saved: SimpleNamespace
+) -> None:
+    service = inference_service(tmp_path, drain_seconds=60)
+    inference = await service.__aenter__()
+    base = await inference.import_base(saved.base)
+    long = endless(base)
+    long.sampling.max_tokens = 500
+    async with connect(inference.address, signer=IdentitySigner(SECRET)) as channel:
+        caller = channel.with_identity(service_identity("acme", "test"))
+        stream = aiter(GenerationServiceStub(caller).StreamChat(long, timeout=120))
+        await anext(stream)
+        stopping = asyncio.create_task(service.__aexit__(None, None, None))
+        *_, last = [response async for response in stream]
+        assert last.finish.completion_tokens == 500
+        await stopping
 
 
 def pid_of(process: psutil.Process) -> int:

@@ -95,6 +95,31 @@ async def test_answers_are_those_of_peft_in_fp32(server: RealVllm, engine: VllmE
     assert compared > 100, "most tokens were compared before two came close"
 
 
+async def test_the_base_beside_adapters_in_all_slots_is_the_base(
+    server: RealVllm, engine: VllmEngine, tmp_path: Path
+) -> None:
+    """Asked for as itself it would be wrong; once it is right, nothing needs the zero adapter."""
+    third = await server.adapter(save_adapter(tmp_path / "third", STARTER, seed=8, rank=8))
+    adapters = [*server.adapters, third]
+    for adapter in adapters:  # with the zero adapter, as many as --max-loras; the last slot is its
+        await tokens_of(engine, request(server.base, adapter, QUESTIONS[0]))
+    plain = await server.connect(on_gpu=True)
+    alone = [await tokens_of(plain, request(server.base, None, each)) for each in QUESTIONS]
+
+    async def beside(asked: VllmEngine) -> list[list[int]]:
+        others = [request(server.base, each, QUESTIONS[0]) for each in adapters]
+        bases = [request(server.base, None, each) for each in QUESTIONS]
+        written = await asyncio.gather(
+            *(tokens_of(engine, each) for each in others),
+            *(tokens_of(asked, each) for each in bases),
+        )
+        return written[len(others) :]
+
+    assert await beside(engine) == alone
+    assert await beside(plain) != alone
+    await plain.stop()
+
+
 def loaded(folder: Path | None) -> Any:
     model: Any = AutoModelForCausalLM.from_pretrained(STARTER, dtype=torch.float32)
     return (model if folder is None else PeftModel.from_pretrained(model, folder)).eval()
