@@ -56,7 +56,7 @@ class Site:
     base: BaseModel
     stack: AsyncExitStack
 
-    async def adapter(self, name: str, **config: object) -> Adapter:
+    async def adapter(self, name: str, **config: Any) -> Adapter:
         return await self.store.adapter(self.base, name, **config)
 
     async def vllm(self, stand_in: VllmStandIn, **config: object) -> VllmEngine:

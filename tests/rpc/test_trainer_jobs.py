@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, cast
@@ -309,6 +310,20 @@ async def test_an_adapter_that_is_held_back_cannot_be_gone_on_from(
     with pytest.raises(FailedPrecondition, match="rougeL is") as caught:
         await house.create(house.draft(start_adapter=name))
     assert caught.value.reason == "ADAPTER_HELD"
+
+
+async def test_an_adapter_that_was_registered_by_hand_can_be_gone_on_from(
+    house: House, adapter: Path
+) -> None:
+    made = await house.inference.adapter(adapter, house.base)
+    made.ClearField("configuration")
+    request = CreateAdapterRequest(parent=ACME, adapter=made, adapter_id="by-hand")
+    name = (await house.inference.adapters().CreateAdapter(request)).name
+    job = await house.create(house.draft(start_adapter=name), validate_only=True)
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    resolved = job.resolved_hyperparameters
+    assert (resolved.lora_rank, resolved.lora_alpha) == (config["r"], config["lora_alpha"])
+    assert list(resolved.target_modules) == sorted(config["target_modules"])
 
 
 @pytest.mark.parametrize(

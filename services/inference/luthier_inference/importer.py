@@ -7,9 +7,10 @@ from pathlib import Path
 
 from luthier.inference.v1.base_model_pb2 import BaseModel, ModelFile
 from luthier_common.errors import InvalidArgument
+from luthier_common.model_text import TOKENIZER
 from luthier_common.objects.blobs import Blobs
 
-from luthier_inference.model_facts import HOW_TO_MAKE_A_TOKENIZER, TOKENIZER, is_allowed
+from luthier_inference.model_facts import HOW_TO_MAKE_A_TOKENIZER, is_allowed
 
 
 async def import_base_model(path: Path, blobs: Blobs, project: str) -> BaseModel:

@@ -7,12 +7,11 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from luthier_common.model_text import TEMPLATE, TOKENIZER, TOKENIZER_CONFIG
+
 from luthier_inference.snapshots import Snapshot
 from luthier_inference.weights import lora_parameters_per_rank, parameter_count
 
-TOKENIZER = "tokenizer.json"
-TOKENIZER_CONFIG = "tokenizer_config.json"
-TEMPLATE = "chat_template.jinja"
 _NAMES = {
     "config.json",
     "generation_config.json",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from luthier.inference.v1.base_model_pb2 import BaseModel
@@ -30,6 +31,9 @@ from luthier_trainer.shapes import shape_of
 
 GENERAL_ROWS = "retain.jsonl"
 """The base model's file of rows that show what it can do."""
+_ADAPTER_CONFIG = "adapter_config.json"
+_ADAPTER_CONFIG_BYTES = 1 << 20
+"""As the registry takes it."""
 
 
 @dataclass(frozen=True)
@@ -108,17 +112,40 @@ class Validation:
             tokens=sampled * rows.accepted // len(lengths),
             ships_general_rows=general,
         )
-        start = None
-        if job.start_adapter:
-            adapter = await self._peers.adapter(parent_of(job.name), job.start_adapter)
-            start = adapter.configuration
         return hyperparameters.resolve(
             job,
             sizes,
             context_tokens=base.context_tokens,
             encoder_decoder=snapshot.inventory.encoder_decoder,
-            start=start,
+            start=await self._start(job) if job.start_adapter else None,
         )
+
+    async def _start(self, job: TrainingJob) -> Mapping[str, str]:
+        """Return the configuration of the adapter to go on from; InvalidArgument if no LoRA.
+
+        What an adapter that was registered by hand does not tell is in its file.
+        """
+        (file,) = (file for file in job.start_adapter_files if file.path == _ADAPTER_CONFIG)
+        told = await self._blobs.read(
+            project_of(job.name), file.sha256, max_bytes=_ADAPTER_CONFIG_BYTES
+        )
+        # The registry has more methods, and only the file tells which.
+        config = json.loads(told)
+        method = config["peft_type"]
+        if method != "LORA":
+            raise InvalidArgument(
+                f"{job.start_adapter} is an adapter of {method}, and only LoRA can be gone on "
+                "from; start from an adapter of LoRA, or from the base model without start_adapter",
+                reason="START_NOT_LORA",
+                field="training_job.start_adapter",
+            )
+        adapter = await self._peers.adapter(parent_of(job.name), job.start_adapter)
+        shape = {
+            "lora_rank": str(config["r"]),
+            "lora_alpha": str(config["lora_alpha"]),
+            "target_modules": ",".join(sorted(config["target_modules"])),
+        }
+        return shape | dict(adapter.configuration)
 
     async def _survey(self, job: TrainingJob, snapshot: Snapshot, field: str) -> Survey:
         """Read one of a job's files; InvalidArgument if it is of no use to it."""

@@ -27,6 +27,8 @@ _PROBES = [[3 + (7 * place) % 29 for place in range(length)] for length in (1, 3
 _PIECE = 32
 _BLOCK = 64
 """Weights that share a scale in NF4 (QLoRA, Dettmers et al. 2023, section 3)."""
+_PACK = 32
+"""Outputs that bitsandbytes packs together for its 4-bit kernel for CPUs."""
 _TOLERANCE = {"exact": 1e-3, "rounded": 0.25}
 """Largest difference of a logit, in standard deviations of all; a wrong mask makes it above 1."""
 _TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -60,9 +62,14 @@ def load_model(folder: Path, precision: Precision) -> PreTrainedModel:
 
 
 def _avoid_blocks_that_do_not_fit(model: Any) -> None:
-    """Keep layers whose inputs are no whole blocks from bitsandbytes' 4-bit kernel for CPUs."""
+    """Keep layers that are no whole blocks and packs from bitsandbytes' 4-bit kernel for CPUs.
+
+    Its `functional._convert_weight_packed_for_cpu` (0.50) fails for them.
+    """
     for module in model.modules():
-        if isinstance(module, Linear4bit) and module.in_features % _BLOCK:
+        if isinstance(module, Linear4bit) and (
+            module.in_features % _BLOCK or module.out_features % _PACK
+        ):
             module.support_avx512bf16_for_cpu = False
 
 

@@ -80,6 +80,9 @@ class VllmEngines(_Servers):
     max_adapters: Annotated[int, Field(ge=1)] = 256
     """Most adapters it is told of; the one unused for longest is unloaded for another."""
 
+    on_gpu: bool = False
+    """Whether they compute on GPUs, where the base needs no `zero_adapter`; vLLM does not tell."""
+
 
 class TgiEngines(_Servers):
     """text-generation-inference, with adapters that are fixed at its start."""

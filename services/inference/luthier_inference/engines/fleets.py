@@ -47,7 +47,8 @@ def configured_fleets(
         config = settings.engines.get(base.name) or ProcessEngines()
         if isinstance(config, ProcessEngines):
             places = tuple(map(str, range(config.replicas)))
-            return Fleet(start, places, config.max_calls, local=True)
+            precision = settings.engine_precision
+            return Fleet(start, places, config.max_calls, local=True, precision=precision)
         if config.base_model_digest not in ("", base.digest):
             raise FailedPrecondition(
                 f"the servers of {base.name} are configured with another digest of it",

@@ -16,6 +16,8 @@ from luthier.inference.v1.engine_service_pb2 import (
     HoldAdapterResponse,
 )
 
+from luthier_inference.settings import Precision
+
 
 class Engine(Protocol):
     """One replica of one base model, from its start to its end: it ends once.
@@ -64,3 +66,5 @@ class Fleet:
     """Most calls at a time, those that wait included."""
     local: bool
     """Whether its engines are processes of ours, which take room and are started as needed."""
+    precision: Precision | None = None
+    """How its engines hold the base model; None for those that read no probes."""

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 import httpx2
+from luthier.inference.v1.adapter_pb2 import Adapter
 from luthier.inference.v1.base_model_pb2 import BaseModel
 from luthier.inference.v1.engine_service_pb2 import (
     EmbedTextsRequest,
@@ -34,6 +35,7 @@ from luthier_inference.engines.configuration import VllmEngines
 from luthier_inference.engines.openai_wire import Answers, body_of, count_body_of
 from luthier_inference.engines.server import Server
 from luthier_inference.engines.vllm_adapters import VllmAdapters
+from luthier_inference.engines.zero_adapter import load_zero_adapter
 from luthier_inference.model_facts import is_seq2seq
 
 _DATA, _DONE = "data: ", "[DONE]"
@@ -48,7 +50,7 @@ class VllmEngine:
 
     def __init__(
         self, base: BaseModel, server: Server, card: dict[str, Any], adapters: VllmAdapters,
-        text: BaseText,
+        text: BaseText, zero: Adapter | None,
     ) -> None:  # fmt: skip
         self._base = base
         self._server = server
@@ -56,6 +58,7 @@ class VllmEngine:
         self._context = min(card.get("max_model_len") or base.context_tokens, base.context_tokens)
         self._adapters = adapters
         self._text = text
+        self._zero = zero
 
     @property
     def alive(self) -> bool:
@@ -69,16 +72,17 @@ class VllmEngine:
 
     @property
     def adapters(self) -> frozenset[str]:
-        """Digests of the adapters it has been told of."""
-        return self._adapters.held
+        """Digests of the adapters it has been told of, but for the zero adapter."""
+        return self._adapters.held - {self._zero.digest if self._zero else ""}
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[GenerateResponse, None]:
         """Stream the answers; leaving them closes the connection, which ends them there."""
         self._check_base(request.base_model_digest)
+        adapter = self._adapter_of(request)
         for attempt in (1, 2):
             try:
                 async with (
-                    self._model_of(request) as model,
+                    self._model_of(adapter) as model,
                     contextlib.aclosing(self._stream(request, model)) as pieces,
                 ):
                     async for piece in pieces:
@@ -86,18 +90,24 @@ class VllmEngine:
                 return
             except _Unknown as error:
                 # Raised before any piece: a server that was started again has forgotten it.
-                if attempt == 2:
+                if attempt == 2 or adapter is None:
                     raise Unavailable(str(error), reason="ENGINE_LOST") from error
-                await self._adapters.forget(request.adapter.digest)
+                await self._adapters.forget(adapter.digest)
+
+    def _adapter_of(self, request: GenerateRequest) -> Adapter | None:
+        """Return what the server is asked for: for the base the zero adapter, where it needs it."""
+        if not request.HasField("adapter"):
+            return self._zero
+        check_own(request.adapter, self._base, request.parent)
+        return request.adapter
 
     @contextlib.asynccontextmanager
-    async def _model_of(self, request: GenerateRequest) -> AsyncIterator[str]:
+    async def _model_of(self, adapter: Adapter | None) -> AsyncIterator[str]:
         """Give the name that the server knows the model by."""
-        if not request.HasField("adapter"):
+        if adapter is None:
             yield self._model
             return
-        check_own(request.adapter, self._base, request.parent)
-        async with self._adapters.use(request.adapter) as name:
+        async with self._adapters.use(adapter) as name:
             yield name
 
     async def embed(self, request: EmbedTextsRequest) -> EmbedTextsResponse:
@@ -236,12 +246,16 @@ async def connect_vllm(
         adapters = VllmAdapters(
             server, folders, limit=config.max_adapters, rank=config.max_lora_rank
         )
-        adapters.reconcile([each for each in cards if each.get("parent")])
+        others = [each for each in cards if each.get("parent")]
+        adapters.reconcile(others)
+        zero = None
+        if not config.on_gpu:
+            zero = await load_zero_adapter(base, blobs, adapters, others=bool(others))
     except BaseException:
         await server.stop()
         raise
     server.watch()
-    return VllmEngine(base, server, card, adapters, text)
+    return VllmEngine(base, server, card, adapters, text, zero)
 
 
 async def _cards(base: BaseModel, server: Server) -> list[dict[str, Any]]:

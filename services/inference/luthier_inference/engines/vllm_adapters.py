@@ -16,6 +16,8 @@ from luthier_common.rpc.status import RETRY_AFTER
 from luthier_inference.engines.adapter_folders import AdapterFolders, check_limits
 from luthier_inference.engines.server import Server
 
+CANNOT_LOAD = "ENGINE_CANNOT_LOAD"
+"""The reason where a server takes no adapter at all."""
 _LOAD_SECONDS = 120.0
 
 
@@ -25,7 +27,7 @@ class VllmAdapters:
     def __init__(self, server: Server, folders: AdapterFolders, *, limit: int, rank: int) -> None:
         self._server = server
         self._folders = folders
-        self._limit = limit
+        self.limit = limit
         self._rank = rank
         self._held: OrderedDict[str, None] = OrderedDict()
         self._pinned: set[str] = set()
@@ -92,7 +94,7 @@ class VllmAdapters:
             await self._folders.release(digest, self._server.url)
 
     async def _make_room(self) -> None:
-        while len(self._held) >= self._limit:
+        while len(self._held) >= self.limit:
             idle = (each for each in self._held if not self._uses[each])
             oldest = next((each for each in idle if each not in self._pinned), None)
             if oldest is None:
@@ -121,11 +123,12 @@ class VllmAdapters:
         return response
 
     def _refused(self, response: httpx2.Response, name: str) -> FailedPrecondition:
-        if response.status_code == 404 and '"error"' not in response.text:
+        absent = response.status_code == 404 and '"error"' not in response.text
+        if absent or "LoRA is not enabled" in response.text:
             return FailedPrecondition(
                 "the vLLM server loads no adapters; start it with --enable-lora and "
                 "VLLM_ALLOW_RUNTIME_LORA_UPDATING=True",
-                reason="ENGINE_CANNOT_LOAD",
+                reason=CANNOT_LOAD,
             )
         told = response.text[:500]
         return FailedPrecondition(

@@ -10,11 +10,12 @@ from typing import Any
 
 from luthier.inference.v1.base_model_pb2 import BaseModel, ModelFile
 from luthier_common.errors import FailedPrecondition
+from luthier_common.model_text import FILES
 from luthier_common.names import project_of
 from luthier_common.objects.blobs import Blobs
 
 from luthier_trainer.preflight.inventory import Inventory, Tensor, take_inventory
-from luthier_trainer.preflight.tokens import FILES, TokenCounter
+from luthier_trainer.preflight.tokens import TokenCounter
 
 _CONFIG = "config.json"
 _TENSORS = ".safetensors"
