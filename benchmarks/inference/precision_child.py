@@ -15,7 +15,10 @@ from typing import Any
 
 import psutil
 from luthier.inference.v1.generation_pb2 import ChatMessage
+from luthier_inference.adapters import PROBE
 from luthier_inference.engine.lora_bank import LoraWeights
+from luthier_inference.engine.probing import judge, read_probe
+from luthier_inference.settings import Precision
 from luthier_standalone.demo.scoring import is_right
 
 from benchmarks.inference import materials
@@ -31,24 +34,56 @@ _ANSWER_TOKENS = 32
 def main() -> None:
     """Measure."""
     task: dict[str, Any] = json.loads(sys.argv[1])
-    model, precision = Path(task["model"]), task["precision"]
+    found = _answers(task)
+    before = _held()  # what libraries load at their first use is there by now
+    print(json.dumps(found | _costs(task, before)), flush=True)
+
+
+def _answers(task: dict[str, Any]) -> dict[str, Any]:
+    """Return what the starter model answers, and how near it comes to what its tuning computed."""
+    adapter, precision = Path(task["adapter"]), task["precision"]
     with Engine(STARTER, precision, threads=ENGINE_THREADS) as engine:
-        adapter = weights(Path(task["adapter"]))
-        taught = _right(engine, exam(), adapter)
-        read = _right(engine, reading(task["questions"]), None)
-    before = _resident()  # what libraries load at their first use is there by now
-    with Engine(model, precision, threads=ENGINE_THREADS) as engine:
-        held = _resident() - before
-        latency = _latency(engine, model, task["tokens"])
-    found = {"bytes": held, "latency": latency, "taught": taught, "read": read}
-    print(json.dumps(found), flush=True)
+        lora = weights(adapter)
+        return {
+            "taught": _right(engine, exam(), lora),
+            "read": _right(engine, reading(task["questions"]), None),
+            "probe": _probe(engine, adapter / PROBE, lora, precision),
+        }
 
 
-def _resident() -> int:
-    """Return the bytes that this process holds, what it has given up returned before."""
+def _costs(task: dict[str, Any], before: int) -> dict[str, Any]:
+    """Return what the large model needs, beside the bytes held `before`."""
+    model = Path(task["model"])
+    with Engine(model, task["precision"], threads=ENGINE_THREADS) as engine:
+        held = _held() - before
+        return {"bytes": held, "latency": _latency(engine, model, task["tokens"])}
+
+
+def _held() -> int:
+    """Return the bytes that only this process holds, what it has given up returned before.
+
+    Pages of files are left out: transformers maps the snapshot, and as long as one of its weights
+    is used from there, all pages that were read once count as resident, though the kernel takes
+    them back when it needs room.
+    """
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
-    return int(psutil.Process().memory_info().rss)
+    memory = psutil.Process().memory_info()
+    return int(memory.rss - memory.shared)
+
+
+def _probe(
+    engine: Engine, path: Path, adapter: LoraWeights, precision: Precision
+) -> dict[str, float]:
+    """Return what the engine makes of an adapter's probe, by the names of `ProbeResult`."""
+    bench = engine.bench
+    probe = read_probe(
+        path.read_bytes(), start=bench.model.start, vocabulary=bench.model.vocabulary_size
+    )
+    seen = [engine.run(bench.scheduler.examine(row, adapter)) for row in probe.rows]
+    result = judge(probe, seen, precision)
+    figures = ("divergence", "bound", "trained_accuracy", "served_accuracy")
+    return {name: getattr(result, name) for name in figures}
 
 
 def _latency(engine: Engine, model: Path, count: int) -> float:

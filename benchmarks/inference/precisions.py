@@ -24,7 +24,8 @@ def measure(scale: Scale, folder: Path) -> Measurement:
     notes = [
         "Precisions: memory and time of the model of random weights; right answers of the starter "
         "model with an adapter tuned (NF4) on the demo's facts, to its examination in words that "
-        "were not taught, and without the adapter to questions about a text. "
+        "were not taught, and without the adapter to questions about a text; divergence and "
+        "likeliest tokens of the probe that its tuning left. "
         f"{ENGINE_THREADS} threads."
     ]
     return Measurement([], notes, {"threads": ENGINE_THREADS, "rows": rows})

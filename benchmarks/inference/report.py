@@ -54,11 +54,26 @@ def facts() -> dict[str, str]:
 
 def precisions(rows: list[dict[str, Any]]) -> list[str]:
     """Return the table of the precisions, in Markdown."""
-    head = ("precision", "weights in memory", "between tokens", "right: taught", "right: read")
+    head = (
+        "precision",
+        "weights in memory",
+        "between tokens",
+        "right: taught",
+        "right: read",
+        "divergence, nats a token",
+        "accepted",
+        "likeliest tokens: tuned",
+        "served",
+    )
     lines = [f"| {' | '.join(head)} |", "|" + " --- |" * len(head)]
     lines += [
         f"| {row['precision']} | {row['bytes'] / 1e6:,.0f} MB | {1000 * row['latency']:.1f} ms "
-        f"| {row['taught']:.1%} | {row['read']:.1%} |"
+        f"| {row['taught']:.1%} | {row['read']:.1%} | {_probe(row['probe'])} |"
         for row in rows
     ]
     return lines
+
+
+def _probe(found: dict[str, float]) -> str:
+    shares = f"{found['trained_accuracy']:.1%} | {found['served_accuracy']:.1%}"
+    return f"{found['divergence']:.4f} | {found['bound']} | {shares}"

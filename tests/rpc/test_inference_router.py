@@ -78,9 +78,10 @@ class Platform:
     async def known(self, adapter: Adapter) -> tuple[int, list[ProbeResult]]:
         """Return the state that the record tells, once it has a result of the engine's."""
 
-        async def kept() -> Adapter | None:
+        async def kept() -> Adapter:
             found = await self.adapters.get(adapter.name)
-            return found if self.engine.probe in found.probe_results[-1:] else None
+            assert self.engine.probe in found.probe_results[-1:]
+            return found
 
         found = await eventually(kept)
         return state_of(found), list(found.probe_results)
@@ -118,8 +119,8 @@ async def platform(folder: Path, *, max_calls: int = 8) -> AsyncIterator[Platfor
         router = Router(models, adapters, pool, prober, metrics)
         services = (router, add_GenerationServiceServicer_to_server, descriptor)
         server = await stack.enter_async_context(serving(services))
-        following = asyncio.create_task(prober.run())
-        stack.callback(following.cancel)
+        for following in (prober.follow_published(), prober.follow_asked()):
+            stack.callback(asyncio.create_task(following).cancel)
         yield Platform(server, base, t5, bare, adapter, servicer, store, adapters, registry)
 
 

@@ -94,7 +94,7 @@ class Adapters(AdapterServiceServicer):
         check_same(base, "tokenizer_digest", wanted.tokenizer_digest)
         await self._check_files(project, base, wanted)
         wanted.digest = adapter_digest(wanted)
-        for field in ("delete_time", "pinned", "state"):
+        for field in ("delete_time", "pinned", "state", "probe_results"):
             wanted.ClearField(field)
         try:
             created = await self._records.create(name, wanted)

@@ -64,7 +64,9 @@ async def build(settings: InferenceSettings, lifespan: Lifespan) -> RpcServer:
 
     registry = Adapters(adapters, base_models, blobs, engines)
     lifespan.spawn(registry.pin_again(), name="pin again")
-    lifespan.spawn(Prober(adapters, base_models, engines).run(), name="prober")
+    prober = Prober(adapters, base_models, engines)
+    lifespan.spawn(prober.follow_published(), name="probes of what is published")
+    lifespan.spawn(prober.follow_asked(), name="probes of what is asked")
 
     server = RpcServer(
         settings.grpc_address,
@@ -83,7 +85,7 @@ async def build(settings: InferenceSettings, lifespan: Lifespan) -> RpcServer:
         adapter_service_pb2.DESCRIPTOR.services_by_name["AdapterService"],
     )
     server.add_service(
-        Router(base_models, adapters, engines, metrics),
+        Router(base_models, adapters, engines, prober, metrics),
         add_GenerationServiceServicer_to_server,
         generation_service_pb2.DESCRIPTOR.services_by_name["GenerationService"],
     )

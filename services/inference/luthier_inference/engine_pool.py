@@ -30,6 +30,7 @@ from luthier_inference.metrics import Metrics
 from luthier_inference.placement import choose
 from luthier_inference.replicas import Replica
 from luthier_inference.served import check_served
+from luthier_inference.settings import Precision
 
 _ATTEMPTS = 3  # an engine that dies twice before its first word will do so again
 _ROOM_SECONDS = 5.0
@@ -149,6 +150,10 @@ class EnginePool:
     def serves(self, base: BaseModel) -> bool:
         """Whether an engine for `base` runs."""
         return bool(self._group(base).alive)
+
+    def precision(self, base: BaseModel) -> Precision | None:
+        """Return how engines hold `base`; None where they read no probes."""
+        return self._fleets(base).precision
 
     async def hold(self, base: BaseModel, request: HoldAdapterRequest) -> HoldAdapterResponse:
         """Load, pin, unpin or unload an adapter where the base model is served.

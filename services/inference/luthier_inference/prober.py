@@ -1,12 +1,15 @@
-"""Published adapters are loaded where their base model runs, and what their probe shows is kept.
+"""What an engine makes of an adapter's probe is kept in the adapter's record.
 
-An engine reads an adapter's probe before it answers with it, whether it is asked from here or by a
-caller; here it happens before a caller waits for it.
+An engine reads the probe before it first answers with the adapter. Where it runs when the adapter
+is published, it is asked at once, before a caller waits; otherwise after the first request, when it
+answers from memory. Nothing is probed only because an engine has started.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections.abc import AsyncIterator
 from typing import Protocol
 
 from luthier.inference.v1.adapter_pb2 import Adapter, ProbeResult
@@ -17,6 +20,8 @@ from luthier_common.names import parent_of
 from luthier_common.records.collection import Collection
 
 from luthier_inference.adapters import PROBE, is_live
+from luthier_inference.served import probe_result
+from luthier_inference.settings import Precision
 
 logger = logging.getLogger(__name__)
 
@@ -28,13 +33,17 @@ class Engines(Protocol):
         """Whether an engine for `base` runs."""
         ...
 
+    def precision(self, base: BaseModel) -> Precision | None:
+        """Return how engines hold `base`; None where they read no probes."""
+        ...
+
     async def hold(self, base: BaseModel, request: HoldAdapterRequest) -> HoldAdapterResponse:
         """Load an adapter; PlatformError."""
         ...
 
 
 class Prober:
-    """Follows the adapters."""
+    """Follows the adapters that are published, and those that are asked."""
 
     def __init__(
         self, adapters: Collection[Adapter], base_models: Collection[BaseModel], engines: Engines
@@ -42,15 +51,41 @@ class Prober:
         self._adapters = adapters
         self._base_models = base_models
         self._engines = engines
+        self._asked: set[str] = set()
+        self._told = asyncio.Event()
 
-    async def run(self) -> None:
-        """Load what is published, until cancelled; a failure is only logged."""
-        async for name in self._adapters.changes():
+    def ask(self, base: BaseModel, adapter: Adapter) -> None:
+        """Have kept what an engine found when a caller asked it for `adapter`."""
+        precision = self._engines.precision(base)
+        if precision is not None and _unread(adapter, precision):
+            self._asked.add(adapter.name)
+            self._told.set()
+
+    async def follow_published(self) -> None:
+        """Look at what is published, until cancelled; a failure is only logged."""
+        await self._follow(self._adapters.changes())
+
+    async def follow_asked(self) -> None:
+        """The same of what callers ask."""
+        await self._follow(self._names_asked())
+
+    async def _names_asked(self) -> AsyncIterator[str]:
+        while True:
+            await self._told.wait()
+            self._told.clear()
+            while self._asked:
+                yield self._asked.pop()
+
+    async def _follow(self, names: AsyncIterator[str]) -> None:
+        async for name in names:
             try:
                 await self._look(name)
             except PlatformError as error:
                 extra = {"adapter": name, "detail": error.message}
                 logger.warning("an adapter is not probed yet", extra=extra)
+            if (task := asyncio.current_task()) and task.cancelling():
+                # nats-py waits with `asyncio.wait_for`, which loses some before Python 3.12.
+                return
 
     async def _look(self, name: str) -> None:
         try:
@@ -58,8 +93,9 @@ class Prober:
             base = await self._base_models.get(adapter.base_model)
         except NotFound:
             return
-        probed = adapter.probe_results or PROBE not in {file.path for file in adapter.files}
-        if probed or adapter.hold_reason or not is_live(adapter) or not self._engines.serves(base):
+        if adapter.hold_reason or not is_live(adapter) or not self._engines.serves(base):
+            return
+        if not _unread(adapter, self._engines.precision(base)):
             return
         request = HoldAdapterRequest(
             parent=parent_of(name), adapter=adapter, hold=HoldAdapterRequest.LOADED
@@ -81,6 +117,12 @@ class Prober:
                 "an adapter is not served: the engine does not compute what tuning did",
                 extra={"adapter": name, "divergence": result.divergence, "bound": result.bound},
             )
+
+
+def _unread(adapter: Adapter, precision: Precision | None) -> bool:
+    """Whether it has a probe, and nobody knows what it shows."""
+    known = probe_result(adapter, precision) is not None
+    return not known and PROBE in {file.path for file in adapter.files}
 
 
 def _place(result: ProbeResult) -> tuple[str, str]:

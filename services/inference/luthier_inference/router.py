@@ -34,7 +34,8 @@ from luthier_inference.conversation import (
 from luthier_inference.engine_pool import EnginePool
 from luthier_inference.metrics import Metrics
 from luthier_inference.origins import BASE_MODEL
-from luthier_inference.served import check_chats, check_served
+from luthier_inference.prober import Prober
+from luthier_inference.served import check_chats, check_result, check_served, probe_result
 
 
 @dataclass(frozen=True)
@@ -53,11 +54,13 @@ class Router(GenerationServiceServicer):
         base_models: Collection[BaseModel],
         adapters: Collection[Adapter],
         engines: EnginePool,
+        prober: Prober,
         metrics: Metrics,
     ) -> None:
         self._base_models = base_models
         self._adapters = adapters
         self._engines = engines
+        self._prober = prober
         self._metrics = metrics
 
     async def Chat(self, request: api.ChatRequest, context: Any) -> api.ChatResponse:
@@ -174,6 +177,9 @@ class Router(GenerationServiceServicer):
         else:
             model = await self._with_base(await self._adapters.get(name))
         check_served(model.base, model.adapter)
+        if model.adapter is not None:
+            precision = self._engines.precision(model.base)
+            check_result(model.adapter, probe_result(model.adapter, precision))
         return model
 
     async def _with_base(self, adapter: Adapter) -> Model:
@@ -223,6 +229,9 @@ class Router(GenerationServiceServicer):
             raise
         finally:
             self._metrics.requested(model.base.name, method, code)
+            if model.adapter is not None:
+                # Now, since by now an engine runs and knows what the adapter's probe shows.
+                self._prober.ask(model.base, model.adapter)
 
 
 async def _collected(

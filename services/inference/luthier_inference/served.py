@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from luthier.inference.v1.adapter_pb2 import Adapter
+from luthier.inference.v1.adapter_pb2 import Adapter, ProbeResult
 from luthier.inference.v1.base_model_pb2 import BaseModel
 from luthier_common.errors import FailedPrecondition
+from luthier_common.model_text import TEMPLATE
 
-from luthier_inference.model_facts import TEMPLATE, is_seq2seq
+from luthier_inference.model_facts import is_seq2seq
+from luthier_inference.settings import Precision
+
+ENGINE = "transformers"
+"""What results of our own engine's are told by."""
 
 
 def check_served(base: BaseModel, adapter: Adapter | None = None) -> None:
@@ -17,6 +22,31 @@ def check_served(base: BaseModel, adapter: Adapter | None = None) -> None:
     if base.tuning_origin.hold_reason:
         message = f"{base.name} is kept but not served: {base.tuning_origin.hold_reason}"
         raise _refused(message, "MODEL_HELD")
+
+
+def probe_result(adapter: Adapter, precision: Precision | None) -> ProbeResult | None:
+    """Return what our engine, if it holds the base model so, made of the adapter's probe.
+
+    None where nobody knows. Only the last result counts, which also is what the state tells: after
+    a change of the precision, the engine is asked anew.
+    """
+    for last in adapter.probe_results[-1:]:
+        if (last.engine, last.served_precision) == (ENGINE, precision):
+            return last
+    return None
+
+
+def check_result(adapter: Adapter, result: ProbeResult | None) -> None:
+    """FailedPrecondition when the engine does not compute what the adapter's tuning did."""
+    if result is not None and not result.passed:
+        message = (
+            f"{adapter.name} is not served: with the base model held as {result.served_precision} "
+            f"it differs from what was tuned by {result.divergence:.3f} nats a token, at most "
+            f"{result.bound} is accepted, and {result.served_accuracy:.0%} of the tokens of its "
+            f"probe are the likeliest instead of {result.trained_accuracy:.0%}; serve the base "
+            f"model as {result.trained_precision}"
+        )
+        raise _refused(message, "ADAPTER_DIVERGES")
 
 
 def check_chats(base: BaseModel) -> None:

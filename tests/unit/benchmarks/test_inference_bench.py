@@ -146,7 +146,10 @@ def test_a_part_that_fails_tells_why(tmp_path: Path) -> None:
 
 
 def test_results_render(tmp_path: Path) -> None:
+    probe = {"divergence": 0.00012, "bound": 0.02, "trained_accuracy": 0.9}
+    probe["served_accuracy"] = 0.875
     row = {"precision": "nf4", "bytes": 123e6, "latency": 0.0251, "taught": 0.5, "read": 1.0}
+    row |= {"probe": probe}
     outcome = Outcome("Cold adapter", "30 ms", "vLLM 300 ms", 0.1, 0.2, at_most=True)
     parts = {
         "serving": Measurement([outcome], ["A note."]),
@@ -158,7 +161,7 @@ def test_results_render(tmp_path: Path) -> None:
     assert page.startswith("# Serving: speed\n\nMade by `make bench-inference`")
     assert "atasets" not in page
     assert "| Cold adapter | 30 ms | vLLM 300 ms | 0.10x | ≤ 0.2x | yes |" in page
-    assert "| nf4 | 123 MB | 25.1 ms | 50.0% | 100.0% |" in page
+    assert "| nf4 | 123 MB | 25.1 ms | 50.0% | 100.0% | 0.0001 | 0.02 | 90.0% | 87.5% |" in page
     assert page.index("## Precisions") < page.index("## The machine")
     told = json.loads((tmp_path / "inference.json").read_text())
     assert told["parts"]["serving"]["outcomes"] == [{**asdict(outcome), "met": True}]

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from luthier.inference.v1.adapter_pb2 import ProbeResult
 
+from luthier_inference.served import ENGINE
 from luthier_inference.settings import Precision
 
-ENGINE = "transformers"
 _BITS_16 = frozenset({"bf16", "fp16"})
 _ACCURACY_DROP = 0.1
 """Most that the share of likeliest tokens may fall."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 
 from luthier.inference.v1.adapter_pb2 import Adapter, ProbeResult
-from luthier_common.errors import DataLoss, FailedPrecondition, ResourceExhausted
+from luthier_common.errors import DataLoss, ResourceExhausted
 
 from luthier_inference.engine.adapter_files import AdapterFiles
 from luthier_inference.engine.lora_bank import LoraWeights
-from luthier_inference.engine.probing import ENGINE, ProbeRow, RowSeen, judge, read_probe
+from luthier_inference.engine.probing import ProbeRow, RowSeen, judge, read_probe
 from luthier_inference.engine.scheduler import Scheduler
+from luthier_inference.served import ENGINE, check_result
 from luthier_inference.settings import Precision
 
 _TRIES, _PERIOD_SECONDS = 100, 0.1
@@ -60,18 +61,7 @@ class Prover:
 
     async def check(self, project: str, adapter: Adapter, weights: LoraWeights) -> None:
         """FailedPrecondition when the engine does not compute what the adapter's tuning did."""
-        result = await self.prove(project, adapter, weights)
-        if result is not None and not result.passed:
-            raise FailedPrecondition(
-                f"{adapter.name} is not served: with the base model held as "
-                f"{result.served_precision} it differs from what was tuned by "
-                f"{result.divergence:.3f} nats a token, at most {result.bound} is accepted, and "
-                f"{result.served_accuracy:.0%} of the tokens of its probe are the likeliest "
-                f"instead of {result.trained_accuracy:.0%}; serve the base model as "
-                f"{result.trained_precision}",
-                reason="ADAPTER_DIVERGES",
-                field="model",
-            )
+        check_result(adapter, await self.prove(project, adapter, weights))
 
     async def _prove(
         self, project: str, adapter: Adapter, weights: LoraWeights
