@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from luthier.inference.v1 import generation_service_pb2 as api
 from luthier.inference.v1.adapter_pb2 import Adapter
@@ -36,6 +36,9 @@ from luthier_inference.metrics import Metrics
 from luthier_inference.origins import BASE_MODEL
 from luthier_inference.prober import Prober
 from luthier_inference.served import check_chats, check_result, check_served, probe_result
+
+Whole = TypeVar("Whole", api.ChatResponse, api.CompleteResponse)
+Part = TypeVar("Part", api.StreamChatResponse, api.StreamCompleteResponse)
 
 
 @dataclass(frozen=True)
@@ -66,50 +69,30 @@ class Router(GenerationServiceServicer):
     async def Chat(self, request: api.ChatRequest, context: Any) -> api.ChatResponse:
         """Answer a conversation."""
         model, pieces = await self._chat(request)
-        answers, adapter_digest = await _collected(pieces, request.sampling.answer_count)
-        return api.ChatResponse(
-            answers=answers, base_model_digest=model.base.digest, adapter_digest=adapter_digest
-        )
+        return await _whole(api.ChatResponse, model, pieces, request.sampling.answer_count)
 
     async def StreamChat(
         self, request: api.StreamChatRequest, context: Any
     ) -> AsyncGenerator[api.StreamChatResponse, None]:
         """Stream the answers to a conversation; the last message of each carries `finish`."""
         model, pieces = await self._chat(request)
-        async with aclosing(pieces):
-            async for piece in pieces:
-                yield api.StreamChatResponse(
-                    text=piece.text,
-                    finish=piece.finish if piece.HasField("finish") else None,
-                    base_model_digest=model.base.digest,
-                    adapter_digest=piece.adapter_digest,
-                    answer_index=piece.answer_index,
-                    tokens=piece.tokens,
-                )
+        async with aclosing(_parts(api.StreamChatResponse, model, pieces)) as parts:
+            async for part in parts:
+                yield part
 
     async def Complete(self, request: api.CompleteRequest, context: Any) -> api.CompleteResponse:
         """Go on with a text."""
         model, pieces = await self._complete(request)
-        answers, adapter_digest = await _collected(pieces, request.sampling.answer_count)
-        return api.CompleteResponse(
-            answers=answers, base_model_digest=model.base.digest, adapter_digest=adapter_digest
-        )
+        return await _whole(api.CompleteResponse, model, pieces, request.sampling.answer_count)
 
     async def StreamComplete(
         self, request: api.StreamCompleteRequest, context: Any
     ) -> AsyncGenerator[api.StreamCompleteResponse, None]:
         """Stream how a text goes on; the last message of each answer carries `finish`."""
         model, pieces = await self._complete(request)
-        async with aclosing(pieces):
-            async for piece in pieces:
-                yield api.StreamCompleteResponse(
-                    text=piece.text,
-                    finish=piece.finish if piece.HasField("finish") else None,
-                    base_model_digest=model.base.digest,
-                    adapter_digest=piece.adapter_digest,
-                    answer_index=piece.answer_index,
-                    tokens=piece.tokens,
-                )
+        async with aclosing(_parts(api.StreamCompleteResponse, model, pieces)) as parts:
+            async for part in parts:
+                yield part
 
     async def Embed(self, request: api.EmbedRequest, context: Any) -> api.EmbedResponse:
         """Return the vectors of texts."""
@@ -234,10 +217,10 @@ class Router(GenerationServiceServicer):
                 self._prober.ask(model.base, model.adapter)
 
 
-async def _collected(
-    pieces: AsyncGenerator[GenerateResponse, None], count: int
-) -> tuple[Sequence[api.Answer], str]:
-    """Return whole answers, and the digest of the adapter that gave them."""
+async def _whole(
+    kind: type[Whole], model: Model, pieces: AsyncGenerator[GenerateResponse, None], count: int
+) -> Whole:
+    """Return whole answers."""
     answers = [api.Answer() for _ in range(count or 1)]
     adapter_digest = ""
     async with aclosing(pieces):
@@ -248,4 +231,20 @@ async def _collected(
             adapter_digest = piece.adapter_digest
             if piece.HasField("finish"):
                 answer.finish.CopyFrom(piece.finish)
-    return answers, adapter_digest
+    return kind(answers=answers, base_model_digest=model.base.digest, adapter_digest=adapter_digest)
+
+
+async def _parts(
+    kind: type[Part], model: Model, pieces: AsyncGenerator[GenerateResponse, None]
+) -> AsyncGenerator[Part, None]:
+    """Yield answers as they are written."""
+    async with aclosing(pieces):
+        async for piece in pieces:
+            yield kind(
+                text=piece.text,
+                finish=piece.finish if piece.HasField("finish") else None,
+                base_model_digest=model.base.digest,
+                adapter_digest=piece.adapter_digest,
+                answer_index=piece.answer_index,
+                tokens=piece.tokens,
+            )
