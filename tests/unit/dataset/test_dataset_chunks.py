@@ -119,7 +119,7 @@ def test_each_place_holds_its_chunk(name: str) -> None:
         assert place.last_line == data[: place.end - 1].count(b"\n") + 1
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.lists(st.text() | st.sampled_from(PROSE.split(" "))),
     st.sampled_from(FAMILIES),

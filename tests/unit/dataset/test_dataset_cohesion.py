@@ -90,7 +90,7 @@ def test_a_long_text_is_cut_window_by_window() -> None:
     assert all(20 <= words().count(chunk.text) <= 100 for chunk in chunks)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(st.lists(st.sampled_from(LEAVE + SERVERS), min_size=1), min_size=1, max_size=4),
     st.integers(1, 20),

@@ -108,7 +108,7 @@ def test_long_conversations_are_cut_and_short_ones_dropped(
     assert counted == ({"short_conversation": dropped} if dropped else {})
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(count=st.integers(1, 40), least=st.integers(1, 7), more=st.integers(0, 5))
 def test_pieces_are_even_and_hold_all_that_can_be_held(count: int, least: int, more: int) -> None:
     most = least + more
@@ -151,7 +151,7 @@ def test_threads_may_be_interleaved() -> None:
     assert all(turns(row) == turns(rows[0]) for row in rows)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 1000), step=st.floats(0.5, 100))
 def test_within_a_gap_any_order_in_the_log_gives_the_order_of_time(seed: int, step: float) -> None:
     lines = [line for n in range(5) for line in (f"a: q{n}", f"b: r{n}")]

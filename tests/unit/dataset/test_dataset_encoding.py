@@ -139,7 +139,7 @@ def test_a_long_line_comes_in_pieces_of_one_number(tmp_path: Path) -> None:
 TEXTS = st.text(st.sampled_from("ab é😀\r\n\t終"), max_size=60)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(text=TEXTS, name=st.sampled_from(["utf-8", *WIDE]), mark=st.booleans())
 def test_every_place_leads_back_to_the_bytes(text: str, name: str, mark: bool) -> None:
     bom = "\ufeff".encode(name) if mark else b""
@@ -154,7 +154,7 @@ def test_every_place_leads_back_to_the_bytes(text: str, name: str, mark: bool) -
             assert place.line == decoded.text.count("\n", 0, start) + 1
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(text=TEXTS, name=st.sampled_from(["utf-8", *WIDE]), chunk=st.integers(4, 9))
 def test_streamed_lines_are_the_lines(
     tmp_path_factory: pytest.TempPathFactory, text: str, name: str, chunk: int
@@ -173,7 +173,7 @@ def test_streamed_lines_are_the_lines(
         assert data[line.place.start : line.place.end].decode(name) == line.text
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(data=st.binary(max_size=20), name=st.sampled_from(module._CANDIDATES))
 def test_in_every_guessed_encoding_widths_are_exact(data: bytes, name: str) -> None:
     encoding = Encoding(name)

@@ -141,7 +141,7 @@ LINES = [
 """Lines that mean something else in another place."""
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     lines=st.lists(st.sampled_from(LINES), max_size=40),
     front_matter=st.booleans(),

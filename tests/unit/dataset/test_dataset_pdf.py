@@ -404,7 +404,7 @@ LINES = st.builds(
 
 
 @given(st.lists(st.lists(LINES, max_size=12), max_size=4))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_any_lines_make_prose_with_ranges_in_order(pages: list[list[Line]]) -> None:
     numbered = dict(enumerate(pages, start=1))
     layout = find_layout(numbered, {1: {"ab": 100}})

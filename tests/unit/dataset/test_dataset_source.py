@@ -609,7 +609,7 @@ def test_a_header_is_c_unless_it_cannot_be() -> None:
     assert [language.name for language in found if language] == ["c", "cpp", "cpp"]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.sampled_from(sorted(LANGUAGES)),
     st.text(st.sampled_from("{}()<>[];:=,.#/*'\"`$@ \n\tabé\r") | st.characters(), max_size=200),

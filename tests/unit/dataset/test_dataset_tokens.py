@@ -132,7 +132,7 @@ def test_what_the_assistant_adds_behind_the_generation_prompt_is_learned() -> No
 contents = st.text(max_size=12) | st.sampled_from(["Größe 12 €", " a", "a ", "\n\n", "🙂"])
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(contents, contents, st.booleans()), min_size=1, max_size=3))
 def test_measuring_follows_the_rule_of_training(turns: list[tuple[str, str, bool]]) -> None:
     messages: list[dict[str, Any]] = []

@@ -272,7 +272,7 @@ WHOLE = word_document()
 
 
 @given(at=st.integers(0, len(WHOLE) - 1), noise=st.binary(min_size=1, max_size=40))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_whatever_is_damaged_only_the_document_is_refused(at: int, noise: bytes) -> None:
     with tempfile.NamedTemporaryFile() as file:
         file.write(WHOLE[:at] + noise + WHOLE[at + len(noise) :])

@@ -30,7 +30,7 @@ def streamed(tokenizer: Tokenizer, tokens: list[int], stops: list[str]) -> tuple
 
 
 @pytest.mark.parametrize("tokenizer", [BYTES, STARTER], ids=["bytes", "starter"])
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(text=st.text(alphabet="ab é€😀\n", max_size=30))
 def test_the_pieces_are_whole_characters_and_add_up(tokenizer: Tokenizer, text: str) -> None:
     tokens = tokenizer.encode(text, add_special_tokens=False).ids
@@ -42,7 +42,7 @@ def test_the_pieces_are_whole_characters_and_add_up(tokenizer: Tokenizer, text: 
     assert not stopped
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     text=st.text(alphabet="abc é", max_size=25),
     stops=st.lists(st.text(alphabet="abc é", min_size=1, max_size=4), max_size=3),

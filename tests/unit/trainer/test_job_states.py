@@ -149,7 +149,7 @@ ACTIONS: dict[str, Callable[[Bench], Awaitable[object]]] = {
 STARTS = (TrainingJob.VALIDATING, TrainingJob.QUEUED)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(
     st.sampled_from(STARTS),
     st.lists(st.sampled_from(sorted(ACTIONS)), min_size=1, max_size=25),
