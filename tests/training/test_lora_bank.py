@@ -94,8 +94,10 @@ def test_columns_given_to_another_adapter_are_the_others(dtype: torch.dtype) -> 
         assert bench.error([third, other], []) < 0.1
 
 
-@pytest.mark.skipif(not SIXTEEN_BITS, reason="this processor has no products in 16 bits")
-def test_few_tokens_do_not_pay_for_the_columns_of_many(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("dtype", SIXTEEN_BITS)
+def test_few_tokens_do_not_pay_for_the_columns_of_many(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
     widths: list[int] = []
     packed = lora_bank._Packed.__init__
 
@@ -110,7 +112,7 @@ def test_few_tokens_do_not_pay_for_the_columns_of_many(monkeypatch: pytest.Monke
         self.down = product  # type: ignore[assignment]
 
     monkeypatch.setattr(lora_bank._Packed, "__init__", seen)
-    bench = Bench(torch.bfloat16)
+    bench = Bench(dtype)
     placements = [bench.place(adapter(number, 32)) for number in range(1, 9)]
     for _ in range(STEPS):
         assert bench.error([placements[0]], []) < 0.1
