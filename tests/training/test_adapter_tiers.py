@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,17 +9,16 @@ from pathlib import Path
 import pytest
 import torch
 from luthier.inference.v1.adapter_pb2 import Adapter
-from luthier.inference.v1.base_model_pb2 import BaseModel, ModelFile
+from luthier.inference.v1.base_model_pb2 import BaseModel
 from luthier_common.errors import DataLoss, ResourceExhausted
 from luthier_common.objects.blobs import Blobs
 from luthier_common.objects.directory import DirectoryObjects
 from luthier_inference.base_layers import BaseLayers
-from luthier_inference.digests import adapter_digest
 from luthier_inference.engine.adapter_files import AdapterFiles, Tiers
 from luthier_inference.engine.metrics import EngineMetrics
-from luthier_inference.importer import import_base_model
 from prometheus_client import CollectorRegistry
 
+from tests.support.stored_adapters import store_adapter, store_base
 from tests.support.tiny_architectures import save_architecture
 from tests.training.test_engine_equality import save_adapter
 
@@ -61,21 +59,13 @@ class Shelf:
 async def shelf(tmp_path: Path) -> Shelf:
     saved = save_architecture("llama", tmp_path / "base")
     blobs = Blobs(DirectoryObjects(tmp_path / "store"))
-    base = BaseModel(
-        name="projects/library/baseModels/x",
-        digest="x",
-        architecture=json.loads((saved / "config.json").read_text())["architectures"][0],
-        files=(await import_base_model(saved, blobs, "library")).files,
-    )
-    adapters = []
-    for number in range(COUNT):
-        folder = save_adapter(saved, tmp_path / f"a{number}", seed=number, rank=4)
-        adapter = Adapter(name=f"projects/acme/adapters/a{number}", base_model_digest="x")
-        for name in ("adapter_config.json", "adapter_model.safetensors"):
-            blob = await blobs.put_file("acme", folder / name)
-            adapter.files.append(ModelFile(path=name, sha256=blob.sha256, size_bytes=blob.size))
-        adapter.digest = adapter_digest(adapter)
-        adapters.append(adapter)
+    base = await store_base(blobs, saved)
+    adapters = [
+        await store_adapter(
+            blobs, save_adapter(saved, tmp_path / f"a{number}", seed=number, rank=4)
+        )
+        for number in range(COUNT)
+    ]
     layers = await BaseLayers(blobs).of(base)
     shelf = Shelf(blobs, base, layers, adapters, tmp_path / "disk", 1, 1)
     weights = await shelf.files(host=1e9, disk=1e9).get("acme", adapters[0])

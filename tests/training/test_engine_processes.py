@@ -122,29 +122,6 @@ async def test_base_and_adapters_answer_and_say_who_they_are(
     assert tokens == 16 * 13, "this is the first test of the service"
 
 
-async def test_a_caller_who_leaves_frees_the_engine(
-    inference: Inference, saved: SimpleNamespace
-) -> None:
-    base = await inference.import_base(saved.base)
-    stream = GenerationServiceStub(inference.channel()).StreamChat(endless(base), timeout=120)
-    await anext(aiter(stream))
-    stream.cancel()
-    # Waits for the batch before it, which would take thousands of steps.
-    async with asyncio.timeout(5):
-        assert (await inference.chat(base.name, max_tokens=1)).finish.completion_tokens == 1
-
-
-async def test_a_deadline_frees_the_engine(inference: Inference, saved: SimpleNamespace) -> None:
-    base = await inference.import_base(saved.base)
-    await inference.chat(base.name, max_tokens=1)
-    stream = GenerationServiceStub(inference.channel()).StreamChat(endless(base), timeout=0.5)
-    with pytest.raises(DeadlineExceeded):
-        async for _ in stream:
-            pass
-    async with asyncio.timeout(5):
-        assert (await inference.chat(base.name, max_tokens=1)).finish.completion_tokens == 1
-
-
 async def test_limits_are_told_with_their_numbers(
     inference: Inference, saved: SimpleNamespace
 ) -> None:
@@ -307,6 +284,27 @@ async def test_engines_are_warm_when_asked_for_and_make_room_for_each_other(
         assert holds(only, second)
         assert restarts(inference) == 0, "the first was stopped; it did not die"
     assert set(map(pid_of, engines())) == running, "they end with the service"
+
+
+async def test_callers_who_leave_and_deadlines_free_the_engine(
+    tmp_path: Path, saved: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # It writes one answer at a time: the next one waits for what nobody reads any more.
+    monkeypatch.setenv("LUTHIER_ENGINE_ROWS", "1")
+    async with inference_service(tmp_path) as inference:
+        base = await inference.import_base(saved.base)
+        await inference.chat(base.name, max_tokens=1)
+        stub = GenerationServiceStub(inference.channel())
+        stream = stub.StreamChat(endless(base), timeout=120)
+        await anext(aiter(stream))
+        stream.cancel()
+        async with asyncio.timeout(2):
+            assert (await inference.chat(base.name, max_tokens=1)).finish.completion_tokens == 1
+        with pytest.raises(DeadlineExceeded):
+            async for _ in stub.StreamChat(endless(base), timeout=0.5):
+                pass
+        async with asyncio.timeout(2):
+            assert (await inference.chat(base.name, max_tokens=1)).finish.completion_tokens == 1
 
 
 async def test_a_service_that_is_told_to_stop_ends_its_answers_first(

@@ -8,22 +8,19 @@ from typing import Any
 
 import pytest
 import torch
-from luthier.inference.v1.adapter_pb2 import Adapter
-from luthier.inference.v1.base_model_pb2 import BaseModel, ModelFile
 from luthier_common.objects.blobs import Blobs
 from luthier_common.objects.directory import DirectoryObjects
 from luthier_inference.base_layers import BaseLayers
-from luthier_inference.digests import adapter_digest
 from luthier_inference.engine.adapter_files import AdapterFiles
 from luthier_inference.engine.conversion import as_lora
 from luthier_inference.engine.lora_bank import LoraWeights
 from luthier_inference.engine.metrics import EngineMetrics
-from luthier_inference.importer import import_base_model
 from luthier_inference.methods import METHODS
 from prometheus_client import CollectorRegistry
 
 from tests.support.engine_rows import engine_bench, weights
 from tests.support.peft_methods import CASES, save_method
+from tests.support.stored_adapters import store_adapter, store_base
 from tests.support.tiny_architectures import save_architecture
 from tests.training.test_engine_equality import STEPS, generated, plain, same, save_adapter
 
@@ -42,17 +39,7 @@ RANKS = {
 async def held(base: Path, folder: Path, work: Path) -> LoraWeights:
     """Read an adapter as an engine does: from the store, with every check."""
     blobs = Blobs(DirectoryObjects(work / "store"))
-    imported = await import_base_model(base, blobs, "library")
-    architecture = json.loads((base / "config.json").read_text())["architectures"][0]
-    known = BaseModel(
-        name="projects/library/baseModels/x", digest="x", architecture=architecture,
-        files=imported.files,
-    )  # fmt: skip
-    adapter = Adapter(name=f"projects/acme/adapters/{folder.name}", base_model_digest="x")
-    for name in ("adapter_config.json", "adapter_model.safetensors"):
-        blob = await blobs.put_file("acme", folder / name)
-        adapter.files.append(ModelFile(path=name, sha256=blob.sha256, size_bytes=blob.size))
-    adapter.digest = adapter_digest(adapter)
+    known, adapter = await store_base(blobs, base), await store_adapter(blobs, folder)
     layers = await BaseLayers(blobs).of(known)
     metrics = EngineMetrics(CollectorRegistry())
     files = AdapterFiles(blobs, known, layers, work / "disk", metrics, dtype=torch.float32)
